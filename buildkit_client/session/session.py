@@ -1,0 +1,375 @@
+"""One session: the daemon calls our services back through the ``Control.Session`` stream.
+
+The stream's bytes go into a :class:`GrpcServerConnection` and its events into handlers; nothing listens on a socket.
+Three kinds of threads share one lock: a reader (takes the daemon's bytes, answers health checks itself, so that no
+handler can starve them), gRPC's own thread that asks :meth:`Session._outgoing` for bytes, and one thread per call.
+
+Reference: session/session.go, session/manager.go, session/grpc.go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from buildkit_client.errors import BuildKitError, ConnectionLostError, RemoteProtocolError
+from buildkit_client.protocol.grpc_framing import encode_message
+from buildkit_client.protocol.grpc_server import (
+    CallHalfClosed,
+    CallReset,
+    CallStarted,
+    Event,
+    GoingAway,
+    GrpcServerConnection,
+    MessageReceived,
+)
+from buildkit_client.protocol.grpc_status import StatusCode
+from buildkit_client.session.call import Buffers, CallCancelledError, Metadata, RpcError, StreamHandler, UnaryHandler
+from buildkit_client.session.health import CHECK, health_methods
+from buildkit_client.session.tunnel import OUTER_MESSAGE_BYTES, pack_bytes_message, unpack_bytes_message
+
+HEADER_SESSION_ID = "x-docker-expose-session-uuid"  # session/session.go
+HEADER_SHARED_KEY = "x-docker-expose-session-sharedkey"
+HEADER_METHOD = "x-docker-expose-session-grpc-method"
+
+_CALL_HIGH_WATER_BYTES = 1 << 20
+_CLOSE_TIMEOUT_S = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class ByteStreamCall(Protocol):
+    """The outer ``Control.Session`` RPC, already started."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the serialised messages of the daemon until the stream ends."""
+
+    def cancel(self) -> object:
+        """End the RPC at once."""
+
+
+OpenStream = Callable[[Iterator[bytes], list[tuple[str, str]]], ByteStreamCall]
+"""Starts ``Control.Session`` with our serialised messages and metadata."""
+
+
+def new_id() -> str:
+    """Return a random id as BuildKit's clients make them: 25 characters of ``0-9a-z``.
+
+    Reference: identity/randomid.go, NewID.
+    """
+    number = int.from_bytes(secrets.token_bytes(17), "big") | 1 << 135
+    digits = ""
+    while number:
+        number, rest = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[rest] + digits
+    return digits[1:26]
+
+
+def shared_key_for(directories: Mapping[str, Path]) -> str:
+    """Return a stable key for what these directories are, so that only changed files travel on the next build.
+
+    Two sessions with one key share the daemon's copy of a directory; with equal keys for different directories, a
+    file of equal size and time would be taken for unchanged. So the key names this host and the absolute paths.
+
+    Args:
+        directories: Local directory by the name the daemon asks for.
+    """
+    digest = hashlib.sha256()
+    for part in (_host_identity(), *(f"{name}={path.resolve()}" for name, path in sorted(directories.items()))):
+        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()
+
+
+def _host_identity() -> str:
+    """Return what tells this host from others: its machine id, or its name where there is none."""
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        machine = ""
+    return f"{machine}/{socket.gethostname()}"
+
+
+class _Call:
+    """A call in progress; see :class:`~buildkit_client.session.call.ServerCall`."""
+
+    __slots__ = ("_arrived", "_connection", "_inbox", "_lock", "_over", "_session", "_stream_id", "_uncredited",
+                 "_writable", "_writing", "is_half_closed", "metadata", "method")  # fmt: skip
+
+    def __init__(self, session: Session, stream_id: int, method: str, metadata: Metadata) -> None:
+        self.method = method
+        self.metadata = metadata
+        self.is_half_closed = False
+        self._session = session
+        self._connection = session._connection
+        self._lock = session._lock
+        self._stream_id = stream_id
+        self._inbox: deque[bytes] = deque()
+        self._uncredited = 0
+        self._over = False
+        self._writing = False
+        self._arrived = threading.Condition(self._lock)
+        self._writable = threading.Condition(self._lock)
+
+    # -- for the reader thread, with the lock held
+
+    def deliver(self, message: bytes) -> None:
+        self._inbox.append(message)
+        if self._writing:
+            # The handler waits for the daemon to read, and the daemon may be waiting to send: let it.
+            self._connection.consumed(self._stream_id, len(message))
+        else:
+            self._uncredited += len(message)
+            self._arrived.notify()
+
+    def half_close(self) -> None:
+        self.is_half_closed = True
+        self._arrived.notify()
+
+    def end(self) -> None:
+        self._over = True
+        self._arrived.notify()
+        self._writable.notify()
+
+    def drained(self) -> None:
+        if self._writing and self._connection.waiting_bytes(self._stream_id) <= _CALL_HIGH_WATER_BYTES:
+            self._writable.notify()
+
+    # -- for the handler
+
+    def receive(self) -> bytes | None:
+        with self._lock:
+            while not self._inbox:
+                if self._over:
+                    raise CallCancelledError
+                if self.is_half_closed:
+                    return None
+                self._arrived.wait()
+            return self._take()
+
+    def receive_nowait(self) -> bytes | None:
+        with self._lock:
+            if self._inbox:
+                return self._take()
+            if self._over:
+                raise CallCancelledError
+            return None
+
+    def _take(self) -> bytes:
+        message = self._inbox.popleft()
+        credit = min(len(message), self._uncredited)
+        if credit:
+            self._uncredited -= credit
+            self._connection.consumed(self._stream_id, credit)
+            self._session._wake_sender()
+        return message
+
+    def write(self, framed: Buffers) -> None:
+        with self._lock:
+            if self._connection.waiting_bytes(self._stream_id) > _CALL_HIGH_WATER_BYTES:
+                self._writing = True
+                self._connection.consumed(self._stream_id, self._uncredited)
+                self._uncredited = 0
+                self._session._wake_sender()
+                while not self._over and self._connection.waiting_bytes(self._stream_id) > _CALL_HIGH_WATER_BYTES:
+                    self._writable.wait()
+                self._writing = False
+            if self._over:
+                raise CallCancelledError
+            self._connection.write(self._stream_id, framed)
+            self._session._wake_sender()
+
+
+class Session:
+    """Serves the daemon's calls during builds.
+
+    Args:
+        open_stream: Starts the outer RPC.
+        unary: Handler by method path, for calls with one request and one response.
+        streaming: Handler by method path, for the others.
+        shared_key: Tells the daemon which of its copies of our directories may be reused; see :func:`shared_key_for`.
+
+    Attributes:
+        id: Names the session in a Solve request.
+        shared_key: As given.
+        error: Why the session ended while it was wanted, else None.
+    """
+
+    def __init__(
+        self,
+        open_stream: OpenStream,
+        *,
+        unary: Mapping[str, UnaryHandler] | None = None,
+        streaming: Mapping[str, StreamHandler] | None = None,
+        shared_key: str = "",
+    ) -> None:
+        self.id = new_id()
+        self.shared_key = shared_key or new_id()
+        self.error: BuildKitError | None = None
+        self._open_stream = open_stream
+        self._unary = {**health_methods(), **(unary or {})}
+        self._streaming = dict(streaming or {})
+        # The daemon asks in lower case now and then; it compares without regard to case, and so do we.
+        self._spelling = {path.lower(): path for path in (*self._unary, *self._streaming)}
+        self._connection = GrpcServerConnection()
+        self._lock = threading.RLock()
+        self._sendable = threading.Condition(self._lock)
+        self._calls: dict[int, _Call] = {}
+        self._closing = False
+        self._ended = threading.Event()
+        self._outer: ByteStreamCall | None = None
+        self._reader: threading.Thread | None = None
+
+    def start(self) -> Self:
+        """Open the stream and begin to serve."""
+        metadata = [(HEADER_SESSION_ID, self.id), (HEADER_SHARED_KEY, self.shared_key)]
+        metadata += [(HEADER_METHOD, path) for path in (*self._unary, *self._streaming)]
+        self._outer = self._open_stream(self._outgoing(), metadata)
+        self._reader = threading.Thread(target=self._read, name=f"session-{self.id[:6]}", daemon=True)
+        self._reader.start()
+        return self
+
+    def close(self) -> None:
+        """End the session: say so to the daemon, wait a few seconds for its goodbye, then drop the stream."""
+        with self._lock:
+            self._closing = True
+            self._sendable.notify_all()
+        if self._outer is None or self._reader is None:
+            return
+        if not self._ended.wait(_CLOSE_TIMEOUT_S):
+            self._outer.cancel()
+        if self._reader is not threading.current_thread():
+            self._reader.join(_CLOSE_TIMEOUT_S)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the daemon can still call us."""
+        return self._reader is not None and not self._ended.is_set() and self.error is None
+
+    def __enter__(self) -> Self:
+        return self if self._reader is not None else self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # -- bytes out: runs in gRPC's thread ----------------------------------------------------------------------
+
+    def _wake_sender(self) -> None:
+        self._sendable.notify()
+
+    def _outgoing(self) -> Iterator[bytes]:
+        """Yield serialised messages as bytes become ready; ends, and so half-closes the stream, on close."""
+        while True:
+            with self._lock:
+                while not self._connection.has_data_to_send():
+                    if self._closing or self._ended.is_set():
+                        return
+                    self._sendable.wait()
+                parts = self._connection.data_to_send(OUTER_MESSAGE_BYTES)
+                for call in self._calls.values():
+                    call.drained()
+            yield pack_bytes_message(parts)
+
+    # -- bytes in: runs in the reader thread -------------------------------------------------------------------
+
+    def _read(self) -> None:
+        error: BuildKitError | None = None
+        try:
+            assert self._outer is not None
+            for message in self._outer:
+                data = unpack_bytes_message(message)
+                with self._lock:
+                    for event in self._connection.receive_data(data):
+                        self._dispatch(event)
+                    if self._connection.has_data_to_send():
+                        self._sendable.notify()
+            error = ConnectionLostError("the daemon ended the session", hint="see the daemon's log")
+        except BuildKitError as exc:
+            error = exc
+        except Exception as exc:  # whatever the channel raises: the session is over, and close() must not wait for it
+            _log.debug("session %s: reading ended", self.id, exc_info=True)
+            error = ConnectionLostError("the session to the daemon broke off", why=str(exc))
+        finally:
+            self._finish(error)
+
+    def _finish(self, error: BuildKitError | None) -> None:
+        with self._lock:
+            if not self._closing and self.error is None:
+                self.error = error
+            self._ended.set()
+            for call in self._calls.values():
+                call.end()
+            self._calls.clear()
+            self._sendable.notify_all()
+        if isinstance(error, RemoteProtocolError) and self._outer is not None:
+            self._outer.cancel()
+
+    def _dispatch(self, event: Event) -> None:
+        match event:
+            case MessageReceived(stream_id, data):
+                call = self._calls.get(stream_id)
+                if call is None:
+                    return
+                if call.method == CHECK:
+                    self._connection.write(stream_id, encode_message(self._unary[CHECK](data, call.metadata)))
+                    self._connection.end_call(stream_id)
+                    self._calls.pop(stream_id)
+                else:
+                    call.deliver(data)
+            case CallStarted(stream_id, path, metadata):
+                self._start_call(stream_id, path, metadata)
+            case CallHalfClosed(stream_id):
+                if (call := self._calls.get(stream_id)) is not None:
+                    call.half_close()
+            case CallReset(stream_id):
+                if (call := self._calls.pop(stream_id, None)) is not None:
+                    call.end()
+            case GoingAway(_, debug):
+                if not self._closing:
+                    self.error = ConnectionLostError("the daemon dropped the session", why=debug)
+                self._closing = True  # the outer stream stays open until we close it
+                self._sendable.notify_all()
+
+    def _start_call(self, stream_id: int, path: str, metadata: Metadata) -> None:
+        method = self._spelling.get(path.lower())
+        if method is None:
+            _log.debug("session %s: the daemon called %s, which is not served", self.id, path)
+            self._connection.end_call(stream_id, StatusCode.UNIMPLEMENTED, f"unknown method {path}")
+            return
+        call = _Call(self, stream_id, method, metadata)
+        self._calls[stream_id] = call
+        if method != CHECK:
+            name = f"session-{self.id[:6]}{method[method.rindex('/') :]}"
+            threading.Thread(target=self._serve, args=(stream_id, call), name=name, daemon=True).start()
+
+    def _serve(self, stream_id: int, call: _Call) -> None:
+        """Run one handler; runs in the call's own thread."""
+        code, message = StatusCode.OK, ""
+        try:
+            if (handler := self._streaming.get(call.method)) is not None:
+                handler(call)
+            else:
+                request = call.receive()
+                if request is None:
+                    raise RpcError(StatusCode.INVALID_ARGUMENT, f"{call.method} was called without a request")
+                call.write(encode_message(self._unary[call.method](request, call.metadata)))
+        except CallCancelledError:
+            code, message = StatusCode.CANCELLED, "the call was cancelled"
+        except RpcError as exc:
+            code, message = exc.code, exc.message
+        except BuildKitError as exc:
+            code, message = StatusCode.UNKNOWN, f"{exc}: {exc.why}" if exc.why else str(exc)
+        except Exception as exc:
+            _log.exception("session %s: %s failed", self.id, call.method)
+            code, message = StatusCode.INTERNAL, f"{type(exc).__name__} while serving {call.method}"
+        with self._lock:
+            if self._calls.pop(stream_id, None) is not None:
+                self._connection.end_call(stream_id, code, message)
+                self._sendable.notify()
