@@ -1,0 +1,1 @@
+"""Reaching buildkitd: addresses, TLS, the gRPC channel, and its errors."""
