@@ -7,7 +7,8 @@ nothing that imports gRPC, HTTP or YAML types leaks to callers. This module impo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 
 class BuildKitError(Exception):
@@ -146,6 +147,8 @@ class StatusDetails:
         deny_messages: Texts of a source policy's denial.
         frontend_cap: Name of a frontend capability that is missing, or empty.
         subrequest: Name of a sub-request that is not known, or empty.
+        sentences: What other clients print before the message, for some kinds of details.
+        extra: Type URLs of details that are not read.
     """
 
     code: int = 2
@@ -156,7 +159,13 @@ class StatusDetails:
     deny_messages: tuple[str, ...] = ()
     frontend_cap: str = ""
     subrequest: str = ""
-    extra: tuple[str, ...] = field(default=())
+    sentences: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+
+SolveErrorKind = Literal["auth", "push", "pull", "connection", "dockerfile", "run", "other"]
+"""What went wrong: a login, sending an image or cache, fetching one, reaching something, the Dockerfile or what it
+copies, a process of the build, or something else."""
 
 
 class SolveError(BuildKitError):
@@ -164,6 +173,7 @@ class SolveError(BuildKitError):
 
     Attributes:
         details: Everything the daemon said, see :class:`StatusDetails`.
+        kind: What went wrong, as far as the daemon's text tells.
         vertex_name: Name of the failed step as progress shows it, or empty.
         last_output: The last lines that the step wrote, without line ends; may be empty.
     """
@@ -173,6 +183,7 @@ class SolveError(BuildKitError):
         what: str,
         *,
         details: StatusDetails,
+        kind: SolveErrorKind = "other",
         vertex_name: str = "",
         last_output: Sequence[str] = (),
         why: str = "",
@@ -180,6 +191,7 @@ class SolveError(BuildKitError):
     ) -> None:
         super().__init__(what, why=why, hint=hint)
         self.details = details
+        self.kind: SolveErrorKind = kind
         self.vertex_name = vertex_name
         self.last_output = tuple(last_output)
 
@@ -197,3 +209,15 @@ class SolveError(BuildKitError):
     def snippets(self) -> tuple[SourceSnippet, ...]:
         """Places in source files that the error points at, in wire order."""
         return self.details.sources
+
+
+class DaemonError(BuildKitError):
+    """The daemon refused a call that is no build.
+
+    Attributes:
+        details: Everything the daemon said, see :class:`StatusDetails`.
+    """
+
+    def __init__(self, what: str, *, details: StatusDetails, why: str = "", hint: str = "") -> None:
+        super().__init__(what, why=why, hint=hint)
+        self.details = details

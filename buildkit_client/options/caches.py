@@ -5,12 +5,15 @@ Reference: cache/remotecache; README of moby/buildkit, "Export cache".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from buildkit_client.errors import OptionError
-from buildkit_client.options.exporters import Compression
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from buildkit_client.options.exporters import Compression
 
 CacheMode = Literal["min", "max"]
 

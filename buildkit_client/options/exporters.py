@@ -8,12 +8,14 @@ Reference: exporter/containerimage/opts.go; exporter/oci/export.go; client/solve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 from buildkit_client.errors import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 Compression = Literal["uncompressed", "gzip", "estargz", "zstd"]
 
@@ -89,7 +91,7 @@ def _common_attrs(exporter: ImageExporter | OciExporter) -> dict[str, str]:
     return attrs
 
 
-def _bool(value: bool) -> str:  # noqa: FBT001 - the value itself
+def _bool(value: bool) -> str:
     return "true" if value else "false"
 
 
@@ -146,7 +148,9 @@ class ImageExporter:
             OptionError: ``push`` without a name.
         """
         if self.push and not self.name:
-            raise OptionError("an image cannot be pushed without a name", hint="name it like registry.example.com/app:tag")
+            raise OptionError(
+                "an image cannot be pushed without a name", hint="name it like registry.example.com/app:tag"
+            )
         attrs = _common_attrs(self)
         for key, wanted in (
             ("push", self.push),

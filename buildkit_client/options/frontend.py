@@ -5,11 +5,13 @@ Reference: frontend/dockerui/config.go; frontend/dockerfile/docs/reference.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from buildkit_client.errors import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 NetworkMode = Literal["host", "none", "sandbox"]
 ResolveMode = Literal["default", "pull", "local"]
@@ -94,8 +96,7 @@ class DockerfileFrontend:
         Raises:
             OptionError: A build argument, label or platform has an empty name.
         """
-        attrs: dict[str, str] = {}
-        for key, value in (
+        fields = (
             ("filename", self.filename),
             ("target", self.target),
             ("platform", ",".join(self.platforms)),
@@ -104,9 +105,8 @@ class DockerfileFrontend:
             ("cgroup-parent", self.cgroup_parent),
             ("add-hosts", ",".join(f"{host}={ip}" for host, ip in self.add_hosts.items())),
             ("ulimit", ",".join(f"{name}={limit}" for name, limit in self.ulimits.items())),
-        ):
-            if value:
-                attrs[key] = value
+        )
+        attrs = {key: value for key, value in fields if value}
         if self.shm_size_bytes:
             attrs["shm-size"] = str(self.shm_size_bytes)
         if self.pull != "default":
@@ -115,11 +115,13 @@ class DockerfileFrontend:
             attrs["no-cache"] = ""
         elif self.no_cache:
             attrs["no-cache"] = ",".join(self.no_cache)
-        for prefix, values, what in (("build-arg:", self.build_args, "build argument"), ("label:", self.labels, "label")):
-            for name, value in values.items():
-                if not name:
-                    raise OptionError(f"a {what} has an empty name")
-                attrs[prefix + name] = value
+        for prefix, values, what in (
+            ("build-arg:", self.build_args, "build argument"),
+            ("label:", self.labels, "label"),
+        ):
+            if "" in values:
+                raise OptionError(f"a {what} has an empty name")
+            attrs.update({prefix + name: value for name, value in values.items()})
         if not all(self.platforms):
             raise OptionError("a platform is empty", hint="write platforms like linux/amd64")
         attrs.update(self.attrs)

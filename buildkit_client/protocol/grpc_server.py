@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from hpack import Decoder
 from hpack.exceptions import HPACKError
@@ -27,6 +27,9 @@ from hpack.exceptions import HPACKError
 from buildkit_client.errors import LocalProtocolError, RemoteProtocolError
 from buildkit_client.protocol.grpc_framing import MAX_MESSAGE_BYTES, MessageDecoder
 from buildkit_client.protocol.grpc_status import StatusCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113, 3.4
 MAX_FRAME_BYTES = 16_384  # grpc-go never announces more; a larger frame kills the connection without a word
@@ -176,7 +179,9 @@ class GrpcServerConnection:
             high, low, kind, flags, stream_id = unpack(buffer, position)
             length = high << 16 | low
             if length > MAX_FRAME_BYTES:
-                raise RemoteProtocolError(f"the daemon sent an HTTP/2 frame of {length} bytes; {MAX_FRAME_BYTES} is the limit")
+                raise RemoteProtocolError(
+                    f"the daemon sent an HTTP/2 frame of {length} bytes; {MAX_FRAME_BYTES} is the limit"
+                )
             start = position + 9
             if end - start < length:
                 break
@@ -214,7 +219,9 @@ class GrpcServerConnection:
         expected = self._preface_left
         got = data[: len(expected)]
         if got != expected[: len(got)]:
-            raise RemoteProtocolError("the session's bytes do not begin with the HTTP/2 preface", why=f"they begin with {got[:24]!r}")
+            raise RemoteProtocolError(
+                "the session's bytes do not begin with the HTTP/2 preface", why=f"they begin with {got[:24]!r}"
+            )
         self._preface_left = expected[len(got) :]
         return data[len(got) :]
 

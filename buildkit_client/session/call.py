@@ -7,9 +7,10 @@ A handler runs in a thread of its own and reads and writes blocking. Returning e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from buildkit_client.protocol.grpc_status import StatusCode
+if TYPE_CHECKING:
+    from buildkit_client.protocol.grpc_status import StatusCode
 
 Buffers = bytes | Sequence[bytes | memoryview]
 """What a call sends at once: bytes, or parts of them in order."""

@@ -76,7 +76,9 @@ class StreamReceiver:
             _copy(call, self._stream)
             self._stream.flush()
         except OSError as exc:
-            self.error = BuildKitError("cannot write the build's result to the given stream", why=exc.strerror or str(exc))
+            self.error = BuildKitError(
+                "cannot write the build's result to the given stream", why=exc.strerror or str(exc)
+            )
             raise RpcError(StatusCode.ABORTED, str(self.error)) from exc
 
 
@@ -104,7 +106,9 @@ class FileReceiver:
             raise OptionError(f"cannot write to {self.path}", why="it is a folder", hint="name a file in it")
         folder = self.path.parent
         if not folder.is_dir():
-            raise OptionError(f"cannot write {self.path}", why=f"there is no folder {folder}", hint="make the folder first")
+            raise OptionError(
+                f"cannot write {self.path}", why=f"there is no folder {folder}", hint="make the folder first"
+            )
         if not self._is_special() and not os.access(folder, os.W_OK | os.X_OK):
             raise OptionError(f"cannot write {self.path}", why=f"no permission to write in {folder}")
 

@@ -5,10 +5,14 @@ Reference: session/manager.go, monitorHealth; grpc health checking protocol.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from buildkit_client._proto import health_pb2
-from buildkit_client.session.call import Metadata, UnaryHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from buildkit_client.session.call import Metadata, UnaryHandler
 
 CHECK = "/grpc.health.v1.Health/Check"
 

@@ -17,8 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from buildkit_client.errors import BuildKitError, ConnectionLostError, RemoteProtocolError
 from buildkit_client.protocol.grpc_framing import encode_message
@@ -35,6 +34,9 @@ from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session.call import Buffers, CallCancelledError, Metadata, RpcError, StreamHandler, UnaryHandler
 from buildkit_client.session.health import CHECK, health_methods
 from buildkit_client.session.tunnel import OUTER_MESSAGE_BYTES, pack_bytes_message, unpack_bytes_message
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 HEADER_SESSION_ID = "x-docker-expose-session-uuid"  # session/session.go
 HEADER_SHARED_KEY = "x-docker-expose-session-sharedkey"
@@ -256,7 +258,9 @@ class Session:
     def __enter__(self) -> Self:
         return self if self._reader is not None else self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     # -- bytes out: runs in gRPC's thread ----------------------------------------------------------------------

@@ -8,9 +8,12 @@ Reference: api/services/control/control.proto, Session; session/grpchijack.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from buildkit_client._proto import control_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OUTER_MESSAGE_BYTES = 1 << 20
 """About how many bytes we put into one message; the daemon takes up to 16 MiB."""

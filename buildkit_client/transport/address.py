@@ -5,11 +5,14 @@ Reference: client/connhelper; cmd/buildctl/main.go, the ``addr`` flag; util/appd
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from buildkit_client.errors import ConnectError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_ADDRESS = "unix:///run/buildkit/buildkitd.sock"  # util/appdefaults/appdefaults_unix.go
 ENVIRONMENT_ADDRESS = "BUILDKIT_HOST"

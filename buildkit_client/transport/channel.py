@@ -9,22 +9,30 @@ Reference: client/client.go, New; google.golang.org/grpc defaults.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import grpc
 
-from buildkit_client.errors import BuildKitError, ConnectError
 from buildkit_client.protocol.grpc_framing import MAX_MESSAGE_BYTES
-from buildkit_client.transport.address import Address
+from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.transport.diagnose import diagnose
 from buildkit_client.transport.status import error_from_rpc
-from buildkit_client.transport.tls import TlsConfig, TlsFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from buildkit_client.errors import BuildKitError
+    from buildkit_client.transport.address import Address
+    from buildkit_client.transport.tls import TlsConfig, TlsFiles
 
 CONTROL = "/moby.buildkit.v1.Control/"
 
 _METADATA_BYTES = 16 << 20
+
+
+M_co = TypeVar("M_co", covariant=True)
+M = TypeVar("M")
 
 
 class Message(Protocol):
@@ -34,11 +42,33 @@ class Message(Protocol):
         """Return the wire form."""
 
 
-class MessageType(Protocol[TypeVar("M_co", covariant=True)]):  # type: ignore[misc]
-    """A generated message class."""
+class PendingCall(Protocol[M_co]):
+    """A call whose one response is still to come."""
+
+    def result(self) -> M_co:
+        """Wait for the response."""
+
+    def cancel(self) -> bool:
+        """End the call."""
+
+    def cancelled(self) -> bool:
+        """Whether we ended it."""
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        """Call a function, in a thread of the library, once the call is over."""
 
 
-M = TypeVar("M")
+class StreamCall(Protocol[M_co]):
+    """A call with many responses."""
+
+    def __iter__(self) -> Iterator[M_co]:
+        """Yield the responses."""
+
+    def cancel(self) -> bool:
+        """End the call."""
+
+    def is_active(self) -> bool:
+        """Whether it goes on."""
 
 
 def _serialize(message: Message) -> bytes:
@@ -63,7 +93,7 @@ class Channel:
         self._timeout_s = connect_timeout_s
         self._tls: TlsFiles | None = tls.load() if tls is not None and address.scheme == "tcp" else None
         self._server_name = (tls.server_name if tls is not None else "") or address.host
-        self._reached = False
+        self._reached = threading.Event()
         self._reaching = threading.Lock()
         self._channel = self._open()
 
@@ -93,30 +123,30 @@ class Channel:
 
     # -- calls -------------------------------------------------------------------------------------------------
 
-    def unary(self, path: str, request: Message, response: Callable[[bytes], M], *, timeout_s: float | None = None) -> M:
+    def unary(
+        self, path: str, request: Message, response: Callable[[bytes], M], *, timeout_s: float | None = None
+    ) -> M:
         """Make a call with one request and one response.
 
         Raises:
             BuildKitError: What the daemon or the connection answered, translated.
         """
         self.reach()
-        with self.translated():
+        with self.translated(is_build=False):
             call = self._channel.unary_unary(path, _serialize, response)
             return call(request, timeout=timeout_s)
 
-    def unary_future(
-        self, path: str, request: Message, response: Callable[[bytes], M]
-    ) -> grpc.CallFuture[M]:
+    def unary_future(self, path: str, request: Message, response: Callable[[bytes], M]) -> PendingCall[M]:
         """Start a call with one request and one response; its errors are gRPC's, see :meth:`translated`."""
         self.reach()
         return self._channel.unary_unary(path, _serialize, response).future(request)
 
-    def server_stream(self, path: str, request: Message, response: Callable[[bytes], M]) -> grpc.CallIterator[M]:
+    def server_stream(self, path: str, request: Message, response: Callable[[bytes], M]) -> StreamCall[M]:
         """Start a call with one request and many responses; its errors are gRPC's, see :meth:`translated`."""
         self.reach()
         return self._channel.unary_stream(path, _serialize, response)(request)
 
-    def session_stream(self, outgoing: Iterator[bytes], metadata: Sequence[tuple[str, str]]) -> grpc.CallIterator[bytes]:
+    def session_stream(self, outgoing: Iterator[bytes], metadata: Sequence[tuple[str, str]]) -> StreamCall[bytes]:
         """Start ``Control.Session`` with messages that are serialised already, both ways."""
         self.reach()
         return self._channel.stream_stream(CONTROL + "Session", _as_is, _as_is)(outgoing, metadata=tuple(metadata))
@@ -124,8 +154,11 @@ class Channel:
     # -- errors ------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def translated(self) -> Iterator[None]:
+    def translated(self, *, is_build: bool = True) -> Iterator[None]:
         """Turn gRPC's errors into ours.
+
+        Args:
+            is_build: The call belongs to a build.
 
         Raises:
             BuildKitError: For every gRPC error inside the block.
@@ -133,16 +166,14 @@ class Channel:
         try:
             yield
         except grpc.RpcError as exc:
-            raise self.translate(exc) from exc
+            raise self._translate(exc, is_build=is_build) from exc
 
-    def translate(self, exc: grpc.RpcError) -> BuildKitError:
-        """Return our error for gRPC's."""
-        code, details, trailers = 2, str(exc), ()
-        if isinstance(exc, grpc.Call):
-            code = exc.code().value[0]
-            details = exc.details() or ""
-            trailers = tuple(exc.trailing_metadata() or ())
-        return error_from_rpc(code, details, trailers, address=str(self.address))
+    def _translate(self, exc: grpc.RpcError, *, is_build: bool) -> BuildKitError:
+        code, details, trailers = _facts(exc)
+        address = str(self.address)
+        return error_from_rpc(
+            code, details, trailers, address=address, established=self._reached.is_set(), is_build=is_build
+        )
 
     def reach(self) -> None:
         """Make sure, once, that a buildkitd answers at the address.
@@ -150,31 +181,31 @@ class Channel:
         Raises:
             ConnectError: Nothing or something else answers; says at which phase it ended.
         """
-        if self._reached:
+        if self._reached.is_set():
             return
         with self._reaching:
-            if self._reached:
+            if self._reached.is_set():
                 return
             ask = self._channel.unary_unary(CONTROL + "Info", _as_is, _as_is)
             try:
                 ask(b"", timeout=self._timeout_s)
             except grpc.RpcError as exc:
-                code = exc.code() if isinstance(exc, grpc.Call) else grpc.StatusCode.UNKNOWN
-                # Daemons before 0.11 do not know the call, which is an answer too.
-                if code is not grpc.StatusCode.UNIMPLEMENTED or not _is_from_buildkit(exc):
-                    raise self._why_unreachable(exc) from exc
-            self._reached = True
-
-    def _why_unreachable(self, exc: grpc.RpcError) -> BuildKitError:
-        details = (exc.details() or "") if isinstance(exc, grpc.Call) else str(exc)
-        error: ConnectError = diagnose(self.address, self._tls, self._server_name, timeout_s=self._timeout_s, seen=details)
-        return error
+                code, details, _ = _facts(exc)
+                # Daemons before 0.11 do not know the call, which is an answer too; other services do not know Control.
+                if code != StatusCode.UNIMPLEMENTED or "unknown service" in details:
+                    raise diagnose(
+                        self.address, self._tls, self._server_name, timeout_s=self._timeout_s, seen=details
+                    ) from exc
+            self._reached.set()
 
     def close(self) -> None:
         """Close the connection; calls in progress are cancelled."""
         self._channel.close()
 
 
-def _is_from_buildkit(exc: grpc.RpcError) -> bool:
-    """Whether UNIMPLEMENTED names the method, not the whole service: then the service is there."""
-    return isinstance(exc, grpc.Call) and "unknown service" not in (exc.details() or "")
+def _facts(exc: grpc.RpcError) -> tuple[int, str, tuple[tuple[str, str | bytes], ...]]:
+    """Return code, message and trailers of gRPC's error; it is a call as well, which its type does not say."""
+    call: Any = exc
+    if not hasattr(call, "code"):
+        return int(StatusCode.UNKNOWN), str(exc), ()
+    return call.code().value[0], call.details() or "", tuple(call.trailing_metadata() or ())

@@ -13,10 +13,13 @@ import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildkit_client.errors import ConnectError
-from buildkit_client.transport.address import Address
-from buildkit_client.transport.tls import TlsFiles
+
+if TYPE_CHECKING:
+    from buildkit_client.transport.address import Address
+    from buildkit_client.transport.tls import TlsFiles
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)  # then an empty SETTINGS frame
 _FRAME_SETTINGS = 4
@@ -35,7 +38,9 @@ def diagnose(address: Address, tls: TlsFiles | None, server_name: str, *, timeou
     """
 
     def error(phase: str, why: str, hint: str) -> ConnectError:
-        return ConnectError(f"cannot reach buildkitd at {address}", address=str(address), phase=phase, why=why, hint=hint)
+        return ConnectError(
+            f"cannot reach buildkitd at {address}", address=str(address), phase=phase, why=why, hint=hint
+        )
 
     try:
         if address.scheme == "unix":
@@ -75,12 +80,16 @@ def _connect_unix(path: str, timeout_s: float) -> socket.socket:
         ) from exc
     except PermissionError as exc:
         stream.close()
-        raise _StepError("connect", _permission_reason(path), "join that group, or name another daemon with BUILDKIT_HOST") from exc
+        raise _StepError(
+            "connect", _permission_reason(path), "join that group, or name another daemon with BUILDKIT_HOST"
+        ) from exc
     except OSError as exc:
         stream.close()
         if not stat.S_ISSOCK(_mode(path)):
             raise _StepError("connect", f"{path} is not a socket", "name the socket that buildkitd listens on") from exc
-        raise _StepError("connect", f"{path}: {_text(exc)}", "no daemon listens there any more: start buildkitd again") from exc
+        raise _StepError(
+            "connect", f"{path}: {_text(exc)}", "no daemon listens there any more: start buildkitd again"
+        ) from exc
     return stream
 
 
@@ -93,7 +102,8 @@ def _mode(path: str) -> int:
 def _permission_reason(path: str) -> str:
     with suppress(OSError):
         info = os.stat(path)  # noqa: PTH116 - may be any text
-        return f"permission denied: {path} belongs to uid {info.st_uid}, gid {info.st_gid}, mode {info.st_mode & 0o7777:04o}"
+        owner = f"uid {info.st_uid}, gid {info.st_gid}, mode {info.st_mode & 0o7777:04o}"
+        return f"permission denied: {path} belongs to {owner}"
     return f"permission denied: a folder above {path} cannot be entered"
 
 
@@ -101,7 +111,9 @@ def _connect_tcp(address: Address, timeout_s: float) -> socket.socket:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError as exc:
-        raise _StepError("resolve", f"the host {address.host!r} is not known: {_text(exc)}", "check the name in the address") from exc
+        raise _StepError(
+            "resolve", f"the host {address.host!r} is not known: {_text(exc)}", "check the name in the address"
+        ) from exc
     reason: OSError = OSError("no address")
     for family, kind, proto, _, where in found:
         stream = socket.socket(family, kind, proto)
@@ -145,7 +157,10 @@ def _tls_reason(exc: OSError, server_name: str) -> tuple[str, str]:
                 "use the name in the certificate as the address, or give it with --tlsservername",
             )
         if code in (18, 19, 20, 21, 2):
-            return "the daemon's certificate is signed by a CA that is not trusted", "give the daemon's CA with --tlscacert"
+            return (
+                "the daemon's certificate is signed by a CA that is not trusted",
+                "give the daemon's CA with --tlscacert",
+            )
         return f"the daemon's certificate cannot be verified: {exc.verify_message}", "check the CA and the certificate"
     text = str(exc)
     if "WRONG_VERSION_NUMBER" in text or "UNKNOWN_PROTOCOL" in text or "RECORD_LAYER" in text:
@@ -172,10 +187,16 @@ def _http2_reason(stream: socket.socket, *, has_tls: bool, seen: str) -> tuple[s
         if "CERTIFICATE_REQUIRED" in text or "certificate required" in text.lower():
             return "the daemon asks for a client certificate", "give one with --tlscert and --tlskey"
         if "ALERT" in text.upper():
-            return f"the daemon refused our certificate: {_text(exc)}", "use a client certificate signed by the CA the daemon trusts"
+            return (
+                f"the daemon refused our certificate: {_text(exc)}",
+                "use a client certificate signed by the CA the daemon trusts",
+            )
         return f"it closed the connection: {_text(exc)}", "check that the port is buildkitd's"
     if not has_tls and answer[:1] == b"\x15":  # a TLS alert record
-        return "the port speaks TLS, and no TLS files were given", "give --tlscacert, --tlscert and --tlskey, or --tlsdir"
+        return (
+            "the port speaks TLS, and no TLS files were given",
+            "give --tlscacert, --tlscert and --tlskey, or --tlsdir",
+        )
     if len(answer) >= 9 and answer[3] in (_FRAME_SETTINGS, _FRAME_GOAWAY) and answer[0] == 0:
         return seen or "it speaks gRPC but is no buildkitd", "check that the address is buildkitd's"
     if not answer:

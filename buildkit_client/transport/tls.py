@@ -6,9 +6,12 @@ Reference: cmd/buildctl/common/common.go, resolveTLSFilesFromDir; client/client.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildkit_client.errors import OptionError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # cmd/buildctl/common/common.go: the first name that exists wins
 _DIRECTORY_NAMES = {

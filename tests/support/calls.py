@@ -34,7 +34,10 @@ class MemoryCall:
     method = "/test"
 
     def __init__(
-        self, metadata: Mapping[str, tuple[str, ...]] | None = None, *, on_message: Callable[[bytes], None] | None = None
+        self,
+        metadata: Mapping[str, tuple[str, ...]] | None = None,
+        *,
+        on_message: Callable[[bytes], None] | None = None,
     ) -> None:
         self.metadata = dict(metadata or {})
         self.sent: list[bytes] = []
@@ -132,7 +135,9 @@ class ProgramCall(MemoryCall):
         stderr: What the program said, after :meth:`finish`.
     """
 
-    def __init__(self, program: Path, *arguments: str | Path, metadata: Mapping[str, tuple[str, ...]] | None = None) -> None:
+    def __init__(
+        self, program: Path, *arguments: str | Path, metadata: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
         super().__init__(metadata)
         self._process = subprocess.Popen(
             [program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -67,9 +67,12 @@ def run_on_terminal(*words: str) -> Result:
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        with os.fdopen(slave, "w") as stdout, os.fdopen(os.dup(slave), "w") as stderr:
-            with _streams(stdout, stderr, b""):
-                code = main(words)
+        with (
+            os.fdopen(slave, "w") as stdout,
+            os.fdopen(os.dup(slave), "w") as stderr,
+            _streams(stdout, stderr, b""),
+        ):
+            code = main(words)
     finally:
         reader.join()
         os.close(master)

@@ -34,7 +34,12 @@ def go_tool(name: str) -> Path:
     part = program.with_suffix(f".{os.getpid()}")
     environ = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
     done = subprocess.run(
-        [go, "build", "-trimpath", "-o", part, "."], cwd=folder, env=environ, capture_output=True, text=True, check=False
+        [go, "build", "-trimpath", "-o", part, "."],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no output"]

@@ -1,0 +1,230 @@
+"""One build: the Solve call, its Status stream, and what its session serves.
+
+``Solve`` is a call that lasts as long as the build. The Status stream is read in the caller's thread, so progress
+callbacks run there and an interrupt there cancels the build on the daemon.
+
+Reference: client/solve.go; control/control.go, Solve.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from buildkit_client._proto import control_pb2
+from buildkit_client.errors import BuildCancelledError, BuildKitError, ConnectionLostError, SolveError
+from buildkit_client.progress.graph import BuildGraph
+from buildkit_client.progress.model import StatusUpdate, decode_status
+from buildkit_client.session.session import Session, new_id
+from buildkit_client.transport.channel import CONTROL, Channel
+from buildkit_client.transport.lenient import parse_message
+
+if TYPE_CHECKING:
+    from buildkit_client.options import Cache, Exporter, Frontend
+
+OnStatus = Callable[[StatusUpdate], object]
+"""Gets every message of the Status stream, in order, in the thread that waits for the build."""
+
+_SILENCE_AFTER_SOLVE_S = 5.0  # client/solve.go: how long Status may stay silent once Solve has returned
+
+
+@dataclass(frozen=True, slots=True)
+class SolveResult:
+    """What a finished build gives back.
+
+    Attributes:
+        ref: The build's id, for the daemon's history.
+        exporter_response: The daemon's answers, for example ``containerimage.digest``; empty without exporters.
+        session_id: The session that served it.
+    """
+
+    ref: str
+    exporter_response: Mapping[str, str] = field(default_factory=dict)
+    session_id: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the image's manifest or index, or empty when no image was made."""
+        return self.exporter_response.get("containerimage.digest", "")
+
+    @property
+    def config_digest(self) -> str:
+        """Digest of the image's config, or empty when no single image was made."""
+        return self.exporter_response.get("containerimage.config.digest", "")
+
+    @property
+    def descriptor(self) -> dict[str, Any]:
+        """The image's descriptor as JSON gives it, or empty when no image was made."""
+        text = self.exporter_response.get("containerimage.descriptor", "")
+        if not text:
+            return {}
+        value = json.loads(base64.b64decode(text))
+        return value if isinstance(value, dict) else {}
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the response as a metadata file has it: base64 of a JSON object is decoded, all else is text.
+
+        Reference: cmd/buildctl/build.go, writeMetadataFile.
+        """
+        decoded: dict[str, Any] = {}
+        for key, value in self.exporter_response.items():
+            decoded[key] = value
+            try:
+                parsed = json.loads(base64.b64decode(value, validate=True))
+            except (binascii.Error, ValueError):
+                continue
+            if isinstance(parsed, dict) and parsed:
+                decoded[key] = parsed
+        return decoded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolveSpec:
+    """Everything of a build that goes into the Solve call, except ref and session."""
+
+    frontend: Frontend
+    exporters: Sequence[Exporter] = ()
+    cache_imports: Sequence[Cache] = ()
+    cache_exports: Sequence[Cache] = ()
+    entitlements: Sequence[str] = ()
+
+    def to_request(self, ref: str, session_id: str) -> control_pb2.SolveRequest:
+        """Return the request."""
+        attrs = self.frontend.to_attrs()
+        imports = [(cache.type, cache.to_import_attrs()) for cache in self.cache_imports]
+        if imports:
+            # A frontend attaches its imports to its inner solves, so for a frontend this attribute is what counts.
+            attrs["cache-imports"] = json.dumps([{"Type": kind, "Attrs": values} for kind, values in imports])
+        exporters = [control_pb2.Exporter(Type=one.type, Attrs=one.to_attrs()) for one in self.exporters]
+        entry = control_pb2.CacheOptionsEntry
+        request = control_pb2.SolveRequest(
+            Ref=ref,
+            Session=session_id,
+            Frontend=self.frontend.name,
+            FrontendAttrs=attrs,
+            Exporters=exporters,
+            Entitlements=self.entitlements,
+            Cache=control_pb2.CacheOptions(
+                Exports=[entry(Type=cache.type, Attrs=cache.to_export_attrs()) for cache in self.cache_exports],
+                Imports=[entry(Type=kind, Attrs=values) for kind, values in imports],
+            ),
+        )
+        if exporters:  # daemons before 0.13 know only these two fields
+            request.ExporterDeprecated = exporters[0].Type
+            request.ExporterAttrsDeprecated.update(exporters[0].Attrs)
+        return request
+
+
+class Solve:
+    """One running build.
+
+    Args:
+        channel: The connection.
+        session: Serves the daemon's calls; already started.
+        spec: What to build.
+        ref: Id of the build; empty makes one.
+    """
+
+    def __init__(self, channel: Channel, session: Session, spec: SolveSpec, *, ref: str = "") -> None:
+        self.ref = ref or new_id()
+        self._channel = channel
+        self._session = session
+        self._cancelled = False
+        self._graph = BuildGraph()
+        request = spec.to_request(self.ref, session.id)
+        self._future = channel.unary_future(
+            CONTROL + "Solve", request, partial(parse_message, control_pb2.SolveResponse)
+        )
+        self._status = channel.server_stream(
+            CONTROL + "Status",
+            control_pb2.StatusRequest(Ref=self.ref),
+            partial(parse_message, control_pb2.StatusResponse),
+        )
+        self._last_status = time.monotonic()
+
+    def cancel(self) -> None:
+        """Cancel the build on the daemon; may be called from any thread."""
+        self._cancelled = True
+        self._future.cancel()
+
+    def wait(self, on_status: OnStatus | None = None) -> SolveResult:
+        """Read progress until the build ends.
+
+        Args:
+            on_status: Gets the daemon's messages.
+
+        Raises:
+            SolveError: The build failed.
+            BuildCancelledError: It was cancelled.
+            BuildKitError: The connection, the session or one of its services failed.
+        """
+        try:
+            self._future.add_done_callback(lambda _: self._watch_silence())
+            self._read_status(on_status)
+            with self._channel.translated():
+                response = self._future.result()
+        except BuildKitError as exc:
+            raise self._explained(exc) from exc
+        except BaseException as exc:
+            self.cancel()
+            self._status.cancel()
+            if self._cancelled and type(exc).__name__ == "FutureCancelledError":
+                raise BuildCancelledError("the build was cancelled") from exc
+            raise
+        return SolveResult(self.ref, dict(response.ExporterResponse), self._session.id)
+
+    def _read_status(self, on_status: OnStatus | None) -> None:
+        """Read the Status stream to its end; what ends it matters only when Solve says nothing better."""
+        try:
+            with self._channel.translated():
+                for message in self._status:
+                    self._last_status = time.monotonic()
+                    update = decode_status(message)
+                    self._graph.apply(update)
+                    if on_status is not None:
+                        on_status(update)
+        except BuildKitError as exc:
+            if isinstance(exc, ConnectionLostError):
+                self._future.cancel()
+                raise
+
+    def _watch_silence(self) -> None:
+        """End the Status stream when it stays silent after Solve returned; runs in gRPC's thread."""
+        self._last_status = time.monotonic()
+
+        def watch() -> None:
+            while self._status.is_active():
+                left = self._last_status + _SILENCE_AFTER_SOLVE_S - time.monotonic()
+                if left <= 0:
+                    self._status.cancel()
+                    return
+                time.sleep(min(left, 0.25))
+
+        if self._status.is_active():
+            threading.Thread(target=watch, name="status-watch", daemon=True).start()
+
+    def _explained(self, exc: BuildKitError) -> BuildKitError:
+        """Return an error of the build with what the session and the progress know about it."""
+        if self._cancelled:
+            return BuildCancelledError("the build was cancelled")
+        if isinstance(exc, SolveError):
+            vertex = self._graph.vertex(exc.vertex) if exc.vertex else None
+            if vertex is not None:
+                exc.vertex_name = vertex.name
+                exc.last_output = tuple(self._graph.last_output(exc.vertex))
+        if self._session.error is not None and not exc.why:
+            exc.why = f"{self._session.error}: {self._session.error.why}".rstrip(": ")
+        return exc
+
+
+def local_directories(directories: Mapping[str, Path | str]) -> dict[str, Path]:
+    """Return the local directories as absolute paths."""
+    return {name: Path(path).absolute() for name, path in directories.items()}

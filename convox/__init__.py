@@ -1,0 +1,1 @@
+"""Convox's builds."""

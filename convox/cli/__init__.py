@@ -1,0 +1,1 @@
+"""The command line: a command parses, calls, and shows; what it calls lies elsewhere."""

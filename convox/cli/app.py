@@ -1,0 +1,145 @@
+"""The command ``convox``: its tree of commands, and the border where every error ends.
+
+A command's module is imported when the command runs, so that a listing does not pay for a build. Errors travel up to
+:func:`main` and nowhere else become text and exit code.
+"""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from importlib import import_module
+from types import FrameType
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from convox.cli.command import Group
+from convox.cli.context import CliContext
+from convox.errors import ConvoxError, ExitCode
+from convox.output.console import Console
+from convox.output.errors import exit_code
+from convox.settings import Settings
+
+COMMANDS: dict[str, str] = {
+    "build": "convox.cli.build:app",
+    "builds": "convox.cli.builds:app",
+    "help": "convox.cli.about:help_app",
+    "rack": "convox.cli.racks:rack_app",
+    "racks": "convox.cli.racks:racks_app",
+    "releases": "convox.cli.releases:app",
+    "switch": "convox.cli.racks:switch_app",
+    "version": "convox.cli.about:version_app",
+}
+"""Where the commands are, by their word: a module, and the typer app in it."""
+
+_COMPLETE_VARIABLE = "_CONVOX_COMPLETE"  # set by the shell functions that typer makes
+_COMPLETION_FLAGS = (["--install-completion"], ["--show-completion"])
+
+
+class RootGroup(Group):
+    """All commands; each is imported when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        """Return the words of the commands, sorted."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        """Import a command; None where no command has that word."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        return typer.main.get_command(getattr(import_module(module), name))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words after ``convox``."""
+        if args[:1] in _COMPLETION_FLAGS:
+            return list(TyperGroup.parse_args(self, ctx, args))
+        return super().parse_args(ctx, args or ([] if ctx.resilient_parsing else ["help"]))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code of the process; see :class:`~convox.errors.ExitCode`.
+
+    Args:
+        argv: The words after ``convox``; this process's own by default.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    console = Console.for_process()
+    context: CliContext | None = None
+    try:
+        with _Terminable():
+            settings = Settings.load()
+            console = Console.for_process(color=None if settings.is_color_allowed else False)
+            context = CliContext(console=console, settings=settings)
+            _run(words, context)
+    except typer.Exit as exc:
+        return exc.exit_code
+    except BrokenPipeError as exc:
+        console.silence()
+        return exit_code(exc)
+    except (Exception, KeyboardInterrupt) as exc:  # the border: nothing passes it as a traceback
+        return _show(exc, console, context)
+    return ExitCode.OK
+
+
+def _run(words: list[str], context: CliContext) -> None:
+    if words[:1] in (["-v"], ["--version"]):
+        from convox.cli.about import version  # noqa: PLC0415
+
+        context.console.print(version())
+        return
+    if words[:1] == ["-h"] or words[:1] == ["--help"]:
+        words = ["help", *words[1:]]
+    is_completion = _COMPLETE_VARIABLE in context.settings.environ or words[:1] in _COMPLETION_FLAGS
+    root = typer.main.get_command(_root(is_completion=is_completion))
+    if is_completion:
+        root.main(args=words, prog_name="convox", complete_var=_COMPLETE_VARIABLE, standalone_mode=False)
+        return
+    with root.make_context("convox", words, obj=context) as ctx:
+        root.invoke(ctx)
+
+
+def _root(*, is_completion: bool) -> typer.Typer:
+    # With completion come two flags of typer's own, which would make every start slower.
+    app = typer.Typer(cls=RootGroup, name="convox", rich_markup_mode=None, add_completion=is_completion)
+
+    @app.callback()
+    def convox() -> None:
+        """Build container images as Convox does."""
+
+    return app
+
+
+def _show(exc: BaseException, console: Console, context: CliContext | None) -> int:
+    """Show an error and return its exit code."""
+    code = exit_code(exc)
+    is_debug = context is not None and context.settings.is_debug
+    with contextlib.suppress(OSError, ConvoxError):  # else nobody can be told
+        console.error(exc, debug=is_debug, secrets=context.secrets if context else ())
+    console.silence()
+    return code
+
+
+class _Terminable:
+    """While this is open, a request to end the process ends it as Ctrl-C does: with the records in order."""
+
+    def __enter__(self) -> None:
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is signal.SIG_DFL:
+                    self._before[number] = signal.signal(number, self._end)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _end(self, number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG002
+        raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""Where a rack's images and caches go: an OCI image layout on disk, or a registry.
+
+Both are one role, :class:`ImageStore`, so that a build does not know which one it has.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from convox.errors import RackError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from buildkit_client.oci import CredentialsProvider
+    from buildkit_client.options import Cache, Compression, Exporter
+    from convox.plan import PlannedImage
+    from convox.rack import Rack
+
+class ImageStore(Protocol):
+    """Where images go.
+
+    Attributes:
+        repository: What tags of the app's images begin with, before the colon.
+        layout_path: Folder of the OCI image layout, None for a registry.
+    """
+
+    @property
+    def repository(self) -> str:
+        """What tags of the app's images begin with."""
+
+    @property
+    def layout_path(self) -> Path | None:
+        """Folder of the OCI image layout, None for a registry."""
+
+    def exporters(self, image: PlannedImage) -> Sequence[Exporter]:
+        """Return where a built image goes."""
+
+    def caches(self, image: PlannedImage) -> tuple[Sequence[Cache], Sequence[Cache]]:
+        """Return the caches to import from and to export to."""
+
+    def entrypoint(self, image: PlannedImage, digest: str, credentials: CredentialsProvider) -> str:
+        """Return the image's ENTRYPOINT, quoted for a shell; empty when it has none.
+
+        Raises:
+            BuildKitError: The image's config cannot be read.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutImages:
+    """Images in an OCI image layout on disk; needs no registry, and services share layers.
+
+    Attributes:
+        repository: What tags of the app's images begin with, before the colon.
+        path: Folder of the layout; made on first use.
+    """
+
+    repository: str
+    path: Path
+
+    @property
+    def layout_path(self) -> Path | None:
+        """The layout's folder."""
+        return self.path
+
+    def exporters(self, image: PlannedImage) -> Sequence[Exporter]:
+        """Return an exporter that writes into the layout."""
+        from buildkit_client.options import OciExporter, OutputLayout  # noqa: PLC0415 (not needed by every command)
+
+        return [OciExporter(dest=OutputLayout(self.path), name=image.tags)]
+
+    def caches(self, image: PlannedImage) -> tuple[Sequence[Cache], Sequence[Cache]]:  # noqa: ARG002 - of the role
+        """Return none: the builder's own cache serves a rack without a registry."""
+        return (), ()
+
+    def entrypoint(self, image: PlannedImage, digest: str, credentials: CredentialsProvider) -> str:  # noqa: ARG002
+        """Read the image's config from the layout."""
+        from buildkit_client.oci import ImageLayout  # noqa: PLC0415 (not needed by every command)
+
+        layout = ImageLayout(self.path)
+        descriptor = layout.find(image.tags[0])
+        return "" if descriptor is None else shlex.join(layout.read_config(descriptor).entrypoint)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryImages:
+    """Images pushed to a registry, with a registry cache for each service.
+
+    Attributes:
+        repository: What tags of the app's images begin with, before the colon.
+        is_insecure: It speaks plain HTTP, or has a certificate that cannot be verified.
+        cache: ``registry`` keeps a cache for each service, ``inline`` one inside the images, ``none`` nothing.
+        compression: Of layers and cache; empty takes the builder's default.
+    """
+
+    repository: str
+    is_insecure: bool = False
+    cache: str = "registry"
+    compression: str = ""
+
+    @property
+    def layout_path(self) -> Path | None:
+        """None."""
+        return None
+
+    def exporters(self, image: PlannedImage) -> Sequence[Exporter]:
+        """Return an exporter that pushes every tag."""
+        from buildkit_client.options import ImageExporter  # noqa: PLC0415 (not needed by every command)
+
+        return [
+            ImageExporter(
+                name=(*image.tags, self._latest(image)) if self.cache == "inline" else image.tags,
+                push=True,
+                insecure=self.is_insecure,
+                compression=self._checked_compression(),
+            )
+        ]
+
+    def caches(self, image: PlannedImage) -> tuple[Sequence[Cache], Sequence[Cache]]:
+        """Return the registry caches of the image's services.
+
+        A cache is exported for the first service of an image that several share, and imported from all of theirs.
+        """
+        from buildkit_client.options import RawCache, RegistryCache  # noqa: PLC0415 (not needed by every command)
+
+        if self.cache == "none":
+            return (), ()
+        if self.cache == "inline":
+            latest = RegistryCache(ref=self._latest(image), insecure=self.is_insecure)
+            return [latest], [RawCache("inline")]
+        imports = [RegistryCache(ref=ref, insecure=self.is_insecure) for ref in image.cache_refs]
+        export = RegistryCache(
+            ref=image.cache_refs[0],
+            mode="max",
+            image_manifest=True,
+            oci_media_types=True,
+            ignore_error=True,
+            insecure=self.is_insecure,
+            compression=self._checked_compression(),
+        )
+        return imports, [export]
+
+    def _latest(self, image: PlannedImage) -> str:
+        """Return the tag that always names the newest image of a service, where an inline cache is found again."""
+        return f"{self.repository}:{image.services[0]}.latest"
+
+    def _checked_compression(self) -> Compression | Literal[""]:
+        match self.compression:
+            case "" | "gzip" | "zstd" | "estargz" | "uncompressed" as known:
+                return known
+        raise RackError(
+            f"invalid value for param 'compression': {self.compression}", hint="use gzip, zstd, estargz or uncompressed"
+        )
+
+    def entrypoint(self, image: PlannedImage, digest: str, credentials: CredentialsProvider) -> str:
+        """Read the image's config from the registry."""
+        from buildkit_client.oci import RegistryClient  # noqa: PLC0415 (not needed by every command)
+
+        with RegistryClient(image.tags[0], credentials, insecure=self.is_insecure) as registry:
+            return shlex.join(registry.read_config(digest).entrypoint)
+
+
+def image_store(rack: Rack, app: str) -> ImageStore:
+    """Return where a rack keeps the images of an app."""
+    if not rack.param("registry"):
+        return LayoutImages(rack.repository(app), rack.images_path)
+    return RegistryImages(
+        rack.repository(app),
+        is_insecure=rack.param("registry_insecure") == "true",
+        cache=rack.param("cache"),
+        compression=rack.param("compression"),
+    )

@@ -1,0 +1,194 @@
+"""The folders and Dockerfiles that a manifest names, found, checked and never left.
+
+A rack has only what was uploaded, so nothing outside the app's folder can be part of a build; and the builder gets a
+service's build path and nothing above it. Both limits are checked here, by name and by where symlinks lead, because the
+builder's own error comes late and names neither the service nor the line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from typing import TYPE_CHECKING
+
+from convox.errors import ManifestError
+from convox.regular_files import read_regular_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from convox.manifest import BuildSpec
+
+MAX_DOCKERFILE_BYTES = 16 * 1024 * 1024
+"""What fits into one message to the daemon."""
+
+_DOCKERFILE_NAME = re.compile(r"(?i)dockerfile([._-].*)?|.*[._-]dockerfile")
+_SKIPPED_FOLDERS = frozenset({"node_modules", "vendor", "__pycache__"})
+_LOOK_AT_ENTRIES = 2000
+_LOOK_AT_DEPTH = 3
+
+
+def _app_folder(path: Path) -> Path:
+    try:
+        resolved = path.resolve(strict=True)
+    except FileNotFoundError:
+        raise ManifestError(f"no such folder: {path}", hint="name the app's folder") from None
+    except (OSError, RuntimeError) as exc:
+        raise ManifestError(f"cannot use {path}", why=_reason(exc)) from exc
+    if not resolved.is_dir():
+        raise ManifestError(f"{path} is not a folder", hint="name the folder that has the manifest")
+    if not os.access(resolved, os.R_OK | os.X_OK):
+        raise ManifestError(f"cannot use {path}", why="permission denied: the folder cannot be listed")
+    return resolved
+
+
+def _reason(exc: BaseException) -> str:
+    """Return an error's text without the path that the message already has."""
+    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
+
+
+def _relative(text: str) -> str | None:
+    """Return a relative path with its dots resolved, None when it leads outside; ``/x`` is taken for ``x``."""
+    path = os.path.normpath(text.lstrip("/") or ".")
+    return None if path == ".." or path.startswith("../") or "\0" in path else path
+
+
+class AppFolder:
+    """An app's folder as one build sees it.
+
+    Args:
+        path: The folder; may be relative or a symlink.
+        manifest_name: What messages call the manifest, for example ``convox.yml``.
+
+    Attributes:
+        path: Absolute, symlinks resolved.
+
+    Raises:
+        ManifestError: There is no such folder, or it cannot be listed.
+    """
+
+    def __init__(self, path: Path, manifest_name: str) -> None:
+        self.path = _app_folder(path)
+        self._manifest_name = manifest_name
+
+    @property
+    def dockerignore_path(self) -> Path | None:
+        """The folder's ``.dockerignore``, None when there is none."""
+        path = self.path / ".dockerignore"
+        return path if path.is_file() else None
+
+    def error(self, line: int, what: str, *, why: str = "", hint: str = "") -> ManifestError:
+        """Return an error about a line of the manifest."""
+        return ManifestError(f"{self._manifest_name}:{line}: {what}", why=why, hint=hint)
+
+    def context(self, service: str, build: BuildSpec) -> Path:
+        """Return the folder of a service's build context: absolute, symlinks resolved.
+
+        Args:
+            service: The service's name, for error texts.
+            build: What the manifest says.
+
+        Raises:
+            ManifestError: It is missing, is no folder, cannot be listed, or lies outside the app's folder.
+        """
+        label = f"service {service}: build path {build.path}"
+        relative = _relative(build.path)
+        if relative is None:
+            raise self._outside(build.line, label)
+        path = self.path / relative
+        try:
+            resolved = path.resolve(strict=True)
+            is_folder = stat.S_ISDIR(resolved.stat().st_mode)
+        except FileNotFoundError:
+            raise self.error(build.line, f"{label} does not exist", hint=self._folder_hint(relative)) from None
+        except (OSError, RuntimeError) as exc:
+            raise self.error(build.line, f"{label} cannot be used", why=_reason(exc)) from exc
+        if not resolved.is_relative_to(self.path):
+            raise self._outside(build.line, label, why=f"a symlink leads to {resolved}")
+        if not is_folder:
+            hint = ""
+            if _DOCKERFILE_NAME.fullmatch(resolved.name):
+                hint = f"write the folder as build.path and {resolved.name} as build.manifest"
+            raise self.error(build.line, f"{label} is not a folder", hint=hint)
+        if not os.access(resolved, os.R_OK | os.X_OK):
+            raise self.error(
+                build.line, f"{label} cannot be used", why="permission denied: the folder cannot be listed"
+            )
+        return resolved
+
+    def _outside(self, line: int, label: str, *, why: str = "") -> ManifestError:
+        return self.error(
+            line,
+            f"{label} leads outside the app's folder",
+            why=why or f"only what is in {self.path} is part of a build",
+            hint="move what is needed into the app's folder, or run convox build in a folder above",
+        )
+
+    def _folder_hint(self, relative: str) -> str:
+        """Point at folders that may have been meant, next to the one that is missing."""
+        parent = (self.path / relative).parent
+        try:
+            names = sorted(entry.name for entry in parent.iterdir() if entry.is_dir() and entry.name[0] != ".")
+        except OSError:
+            return ""
+        return f"folders there: {', '.join(names[:8])}" if names else ""
+
+    def dockerfile(self, service: str, build: BuildSpec, context_path: Path) -> tuple[str, bytes]:
+        """Return a Dockerfile's path relative to the context, and its content.
+
+        Args:
+            service: The service's name, for error texts.
+            build: What the manifest says.
+            context_path: What :meth:`context` returned for it.
+
+        Raises:
+            ManifestError: It is missing, is no file, cannot be read, or lies outside the context.
+        """
+        label = f"service {service}: Dockerfile {build.manifest}"
+        relative = _relative(build.manifest)
+        if relative is None:
+            raise self.error(
+                build.line,
+                f"{label} leads outside its build path {build.path}",
+                why="the builder gets the build path and nothing above it",
+                hint="set build.path to a folder above and build.manifest relative to it",
+            )
+        path = context_path / relative
+        try:
+            is_inside = path.resolve(strict=True).is_relative_to(context_path)
+        except FileNotFoundError:
+            shown = os.path.relpath(path, self.path)
+            raise self.error(
+                build.line, f"service {service}: no Dockerfile at {shown}", hint=self._dockerfile_hint()
+            ) from None
+        except (OSError, RuntimeError) as exc:
+            raise self.error(build.line, f"{label} cannot be read", why=_reason(exc)) from exc
+        if not is_inside:
+            raise self.error(
+                build.line,
+                f"{label} leads outside its build path {build.path}",
+                why="it is, or goes through, a symlink",
+            )
+        try:
+            return relative, read_regular_file(path, limit_bytes=MAX_DOCKERFILE_BYTES)
+        except OSError as exc:
+            raise self.error(build.line, f"{label} cannot be read", why=_reason(exc)) from exc
+
+    def _dockerfile_hint(self) -> str:
+        """Name the Dockerfiles that there are, looking at a bounded part of the app's folder."""
+        found: list[str] = []
+        seen = 0
+        for folder, folders, files in os.walk(self.path):
+            relative = os.path.relpath(folder, self.path)
+            depth = 0 if relative == "." else relative.count("/") + 1
+            folders[:] = sorted(
+                name for name in folders if depth < _LOOK_AT_DEPTH and name[0] != "." and name not in _SKIPPED_FOLDERS
+            )
+            found += (os.path.normpath(f"{relative}/{name}") for name in files if _DOCKERFILE_NAME.fullmatch(name))
+            seen += len(files) + len(folders)
+            if seen > _LOOK_AT_ENTRIES:
+                break
+        if not found:
+            return "write a Dockerfile, or name the image with image:"
+        return f"there is {', '.join(sorted(found)[:5])}; name it with build.path and build.manifest"

@@ -1,0 +1,483 @@
+"""The store in a database, by peewee: SQLite in a file of the rack, or PostgreSQL for a team.
+
+One connection per store, one lock around it: a build writes a handful of records, so threads can wait for each other.
+SQLite runs in WAL mode, where readers never wait for a writer, with a busy timeout for two writers. What moves the
+status of a build is one UPDATE that names the states it may come from, so of two processes only one can win.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import peewee
+
+from convox.errors import NotFoundError, StoreError
+from convox.masking import scrub
+from convox.models import App, Build, BuildStatus, Release, now, parse_time
+from convox.store import IdTakenError, TransitionError
+from convox.store.files import make_folder, open_file
+from convox.store.logs import LogWriter
+from convox.store.migrations import POSTGRESQL, SQLITE, Dialect, migrate
+
+BUSY_TIMEOUT_S = 15
+"""How long a write waits for another process before it gives up."""
+
+_MAY_COME_FROM: Mapping[BuildStatus, tuple[BuildStatus, ...]] = {
+    BuildStatus.CREATED: (),
+    BuildStatus.RUNNING: (BuildStatus.CREATED,),
+    BuildStatus.COMPLETE: (BuildStatus.RUNNING,),
+    BuildStatus.FAILED: (BuildStatus.CREATED, BuildStatus.RUNNING),
+}
+
+_BUILD_COLUMNS = tuple(field.name for field in fields(Build))
+_RELEASE_COLUMNS = tuple(field.name for field in fields(Release))
+_APP_COLUMNS = tuple(field.name for field in fields(App))
+
+
+class DatabaseStore:
+    """A :class:`~convox.store.Store` in one database; open it with :func:`convox.store.open_store`."""
+
+    def __init__(self, database: peewee.Database, dialect: Dialect, *, name: str, logs_dir: Path) -> None:
+        self._db: Any = database  # peewee makes the attributes of a table when it runs, so they have no types
+        self.dialect = dialect
+        self._name = name
+        self._logs_dir = logs_dir
+        self._lock = threading.RLock()
+        self._closed = False
+        self._builds: Any = peewee.Table("builds", ("seq", *_BUILD_COLUMNS)).bind(database)
+        self._releases: Any = peewee.Table("releases", ("seq", *_RELEASE_COLUMNS)).bind(database)
+        self._apps: Any = peewee.Table("apps", _APP_COLUMNS).bind(database)
+
+    @classmethod
+    def open(cls, url: str, *, logs_dir: Path) -> DatabaseStore:
+        """Open a database by URL and bring its schema up to date; see :func:`convox.store.open_store`."""
+        parts = urlsplit(url)
+        if parts.scheme == "sqlite":
+            store = cls._open_sqlite(_sqlite_path(url), logs_dir)
+        elif parts.scheme in ("postgresql", "postgres"):
+            store = cls._open_postgresql(url, logs_dir)
+        else:
+            raise StoreError(
+                f"cannot open a store at {scrub(url)}",
+                why=f"{parts.scheme or 'no scheme'!r} is not a kind of store",
+                hint="name it as sqlite:///path/to/store.db or postgresql://user@host/database",
+            )
+        try:
+            with store._errors("cannot prepare"):
+                migrate(store, name=store._name)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def _open_sqlite(cls, path: Path, logs_dir: Path) -> DatabaseStore:
+        make_folder(path.parent)
+        # Made here and not by SQLite, which would give it mode 0644; its -wal and -shm files take over this mode.
+        descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise StoreError(f"cannot open the store {path}", why="it is not a regular file")
+        finally:
+            os.close(descriptor)
+        database = peewee.SqliteDatabase(
+            str(path), timeout=BUSY_TIMEOUT_S, thread_safe=False, autoconnect=False, check_same_thread=False
+        )
+        store = cls(database, SQLITE, name=str(path), logs_dir=logs_dir)
+        with store._errors("cannot open"):
+            database.connect()
+            store._use_wal()
+            store.execute("PRAGMA synchronous = FULL")
+        return store
+
+    @classmethod
+    def _open_postgresql(cls, url: str, logs_dir: Path) -> DatabaseStore:
+        parts = urlsplit(url)
+        name = f"postgresql://{parts.hostname or ''}{parts.path}"
+        # libpq reads the URL itself, with everything it may hold.
+        database = peewee.PostgresqlDatabase(url, thread_safe=False, autoconnect=False)
+        store = cls(database, POSTGRESQL, name=name, logs_dir=logs_dir)
+        try:
+            with store._errors("cannot open"):
+                database.connect()
+        except peewee.ImproperlyConfigured as exc:
+            raise StoreError(
+                f"cannot open the store {name}",
+                why="no PostgreSQL driver is installed",
+                hint="install psycopg: pip install 'psycopg[binary]'",
+            ) from exc
+        return store
+
+    def _use_wal(self) -> None:
+        """Turn on WAL mode, which the file then keeps; a file system without shared memory keeps the old mode.
+
+        Two processes that do this at once on a new file: SQLite tells one of them "locked" without waiting, so the
+        waiting is done here.
+        """
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                self._db.execute_sql("PRAGMA journal_mode = WAL").fetchone()
+            except peewee.OperationalError as exc:
+                if _sqlite_code(exc) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    # What migrations need
+
+    def execute(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+        """Run one statement and return its rows; see :class:`~convox.store.migrations.SqlConnection`."""
+        with self._lock:
+            cursor = self._db.execute_sql(sql, values)
+            return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+    def table_names(self) -> set[str]:
+        """Return the names of the tables that are there."""
+        if self.dialect is SQLITE:
+            rows = self.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        else:
+            rows = self.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+        return {str(row[0]) for row in rows}
+
+    def write_transaction(self) -> AbstractContextManager[object]:
+        """Return a block that is committed as a whole; on SQLite it takes the write lock when it begins."""
+        # A transaction that reads first and writes later could fail at once instead of waiting for its turn.
+        transaction: AbstractContextManager[object] = (
+            self._db.atomic("IMMEDIATE") if self.dialect is SQLITE else self._db.atomic()
+        )
+        return transaction
+
+    # Builds
+
+    @property
+    def logs_dir(self) -> Path:
+        """The folder of the build logs."""
+        return self._logs_dir
+
+    def create_build(self, build: Build) -> None:
+        """Add a build; see :class:`~convox.store.Store`."""
+        with self._writing(f"cannot add build {build.id}"):
+            self._add_app(build.app)
+            try:
+                self._builds.insert({column: _to_sql(getattr(build, column)) for column in _BUILD_COLUMNS}).execute()
+            except peewee.IntegrityError as exc:
+                raise _id_taken("build", build.id) from exc
+
+    def update_build(self, app: str, build_id: str, **changes: object) -> Build:
+        """Change fields of a build; see :class:`~convox.store.Store`."""
+        _check_fields(changes, set(_BUILD_COLUMNS) - {"id", "app"})
+        with self._writing(f"cannot update build {build_id}"):
+            here = (self._builds.app == app) & (self._builds.id == build_id)
+            where = here
+            if "status" in changes:
+                sources = _MAY_COME_FROM[BuildStatus(str(changes["status"]))]
+                where = here & self._builds.status.in_([str(source) for source in sources])
+            changed = 0
+            if changes:
+                values = {getattr(self._builds, name): _to_sql(value) for name, value in changes.items()}
+                changed = self._builds.update(values).where(where).execute()
+            build = self._find_build(app, build_id)
+            if changes and not changed:
+                raise TransitionError(
+                    f"build {build_id} cannot become {changes.get('status')}",
+                    why=f"its status is {build.status}" + (f": {build.reason}" if build.reason else ""),
+                )
+            return build
+
+    def get_build(self, app: str, build_id: str) -> Build:
+        """Return one build; see :class:`~convox.store.Store`."""
+        with self._reading(f"cannot read build {build_id}"):
+            return self._find_build(app, build_id)
+
+    def list_builds(self, app: str, *, limit: int = 10) -> list[Build]:
+        """Return the builds of an app, newest first; see :class:`~convox.store.Store`."""
+        _check_limit(limit)
+        with self._reading("cannot list builds"):
+            table = self._builds
+            query = table.select().where(table.app == app).order_by(table.started.desc(), table.seq.desc()).limit(limit)
+            return [_to_build(row) for row in query.execute()]
+
+    def list_unfinished_builds(self, app: str | None = None) -> list[Build]:
+        """Return the builds that are created or running; see :class:`~convox.store.Store`."""
+        with self._reading("cannot list builds"):
+            table = self._builds
+            where = table.status.in_([str(status) for status in BuildStatus if not status.is_final])
+            if app is not None:
+                where &= table.app == app
+            return [_to_build(row) for row in table.select().where(where).order_by(table.seq).execute()]
+
+    # Releases
+
+    def create_release(self, release: Release) -> None:
+        """Add a release; see :class:`~convox.store.Store`."""
+        with self._writing(f"cannot add release {release.id}"):
+            self._add_app(release.app)
+            try:
+                values = {column: _to_sql(getattr(release, column)) for column in _RELEASE_COLUMNS}
+                self._releases.insert(values).execute()
+            except peewee.IntegrityError as exc:
+                raise _id_taken("release", release.id) from exc
+
+    def get_release(self, app: str, release_id: str) -> Release:
+        """Return one release; see :class:`~convox.store.Store`."""
+        with self._reading(f"cannot read release {release_id}"):
+            table = self._releases
+            row = table.select().where((table.app == app) & (table.id == release_id)).first()
+            if row is None:
+                raise NotFoundError(
+                    f"release {release_id} not found",
+                    why=f"app {app!r} has no release of that id",
+                    hint=f"convox releases -a {app}",
+                )
+            return _to_release(row)
+
+    def list_releases(self, app: str, *, limit: int = 10) -> list[Release]:
+        """Return the releases of an app, newest first; see :class:`~convox.store.Store`."""
+        _check_limit(limit)
+        with self._reading("cannot list releases"):
+            table = self._releases
+            query = table.select().where(table.app == app).order_by(table.created.desc(), table.seq.desc()).limit(limit)
+            return [_to_release(row) for row in query.execute()]
+
+    def latest_release(self, app: str) -> Release | None:
+        """Return the newest release of an app, None when it has none."""
+        releases = self.list_releases(app, limit=1)
+        return releases[0] if releases else None
+
+    # Apps
+
+    def get_app(self, name: str) -> App:
+        """Return one app; see :class:`~convox.store.Store`."""
+        with self._reading(f"cannot read app {name}"):
+            return self._find_app(name)
+
+    def list_apps(self) -> list[App]:
+        """Return all apps, sorted by name."""
+        with self._reading("cannot list apps"):
+            return sorted((_to_app(row) for row in self._apps.select().execute()), key=lambda app: app.name)
+
+    def ensure_app(self, name: str) -> App:
+        """Return an app, made now where it is new."""
+        with self._writing(f"cannot add app {name}"):
+            self._add_app(name)
+            return self._find_app(name)
+
+    def update_app(self, name: str, **changes: object) -> App:
+        """Change ``release`` or ``params`` of an app; see :class:`~convox.store.Store`."""
+        _check_fields(changes, {"release", "params"})
+        with self._writing(f"cannot update app {name}"):
+            if changes:
+                values = {getattr(self._apps, column): _to_sql(value) for column, value in changes.items()}
+                self._apps.update(values).where(self._apps.name == name).execute()
+            return self._find_app(name)
+
+    def append_log(self, app: str, build_id: str, data: bytes) -> None:
+        """Add bytes to a build's log; see :class:`~convox.store.Store`."""
+        with LogWriter(self._logs_dir, app, build_id) as log:
+            log.write(data)
+
+    def close(self) -> None:
+        """Let go of the database; a second call does nothing."""
+        with self._lock, self._errors("cannot close"):
+            self._closed = True
+            self._db.close()
+
+    # Inside one transaction
+
+    def _add_app(self, name: str) -> None:
+        values = {"name": name, "release": "", "created": _to_sql(now()), "params": "{}"}
+        self._apps.insert(values).on_conflict_ignore().execute()
+
+    def _find_app(self, name: str) -> App:
+        row = self._apps.select().where(self._apps.name == name).first()
+        if row is None:
+            raise NotFoundError(
+                f"app not found: {name}",
+                why="nothing of that name was built on this rack",
+                hint="name it with -a, or make it with convox build",
+            )
+        return _to_app(row)
+
+    def _find_build(self, app: str, build_id: str) -> Build:
+        table = self._builds
+        row = table.select().where((table.app == app) & (table.id == build_id)).first()
+        if row is None:
+            raise NotFoundError(
+                f"build {build_id} not found",
+                why=f"app {app!r} has no build of that id",
+                hint=f"convox builds -a {app}",
+            )
+        return _to_build(row)
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        with self._lock, self._errors(what):
+            self._reconnect()
+            yield
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        with self._lock, self._errors(what):
+            self._reconnect()
+            with self.write_transaction():
+                yield
+
+    def _reconnect(self) -> None:
+        """Connect again where a server ended the connection since it was last used, as it may during a long build."""
+        if not self._closed and not self._db.is_connection_usable():
+            self._db.close()
+            self._db.connect()
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Turn the database's errors into ours."""
+        try:
+            yield
+        except peewee.PeeweeException as exc:
+            if isinstance(exc, peewee.ImproperlyConfigured):
+                raise
+            why, hint = _explain(exc, self._name)
+            raise StoreError(f"{what}: the store {self._name} cannot be used", why=why, hint=hint) from exc
+
+
+def _explain(exc: peewee.PeeweeException, name: str) -> tuple[str, str]:
+    """Return cause and advice for a database error."""
+    match _sqlite_code(exc):
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return (
+                f"another process kept it locked for {BUSY_TIMEOUT_S} s",
+                "end the other convox command, or wait for it, then try again",
+            )
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return "it may only be read", f"check owner and mode of {name} and of its folder"
+        case sqlite3.SQLITE_CANTOPEN:
+            return "it cannot be opened, or not with its -wal file", f"check owner and mode of {name} and of its folder"
+        case sqlite3.SQLITE_FULL:
+            return "no space is left on its disk", "free some space, then try again"
+        case sqlite3.SQLITE_IOERR:
+            return "its disk reports an error", "check the disk and its free space"
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return (
+                "the file is damaged, or not a database",
+                f"restore {name} from a copy, or move it away to begin anew",
+            )
+        case _:
+            lines = scrub(str(exc)).strip().splitlines()
+            return (lines[0] if lines else type(exc).__name__), "check that the database is reachable and intact"
+
+
+def _sqlite_code(exc: BaseException) -> int | None:
+    """Return SQLite's primary result code behind a peewee error, None when SQLite is not the cause.
+
+    After some errors, a full disk among them, SQLite has rolled back by itself and the rollback that follows fails as
+    well: the first error of such a chain is the one that counts.
+    """
+    found: int | None = None
+    cause: BaseException | None = exc
+    while cause is not None:
+        code = getattr(cause, "sqlite_errorcode", None)
+        if isinstance(code, int) and (found is None or code != sqlite3.SQLITE_ERROR):
+            found = code & 0xFF
+        cause = cause.__context__
+    return found
+
+
+def _sqlite_path(url: str) -> Path:
+    parts = urlsplit(url)
+    path = Path(unquote(parts.path))
+    if parts.netloc or not path.is_absolute() or parts.query or parts.fragment:
+        raise StoreError(
+            f"cannot open a store at {url}",
+            why="an sqlite URL has three slashes and an absolute path",
+            hint="for example sqlite:///home/me/store.db",
+        )
+    return Path("/" + str(path).lstrip("/"))
+
+
+def _id_taken(kind: str, record_id: str) -> IdTakenError:
+    return IdTakenError(f"{kind} {record_id} exists already", why="ids are drawn at random", hint="try again")
+
+
+def _check_fields(changes: Mapping[str, object], allowed: set[str]) -> None:
+    if unknown := set(changes) - allowed:
+        raise TypeError(f"no field {sorted(unknown)[0]!r} that could be changed")
+
+
+def _check_limit(limit: int) -> None:
+    if limit < 0:
+        raise ValueError(f"limit is {limit}, not 0 or more")
+
+
+def _to_sql(value: object) -> str:
+    """Return a field as the text that is stored."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise TypeError("a time of a record needs a time zone")
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    if isinstance(value, Mapping):
+        return json.dumps({_clean(str(key)): _clean(str(item)) for key, item in value.items()}, sort_keys=True)
+    if isinstance(value, str):
+        return _clean(str(value))
+    raise TypeError(f"a record cannot hold a {type(value).__name__}")
+
+
+def _clean(text: str) -> str:
+    """Return a text that every database takes: U+FFFD for NUL and for bytes that were not UTF-8."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+
+
+def _to_mapping(text: str) -> dict[str, str]:
+    data = json.loads(text)
+    return {str(key): str(value) for key, value in data.items()}
+
+
+def _to_build(row: Mapping[str, Any]) -> Build:
+    with _damage(f"build {row['id']}"):
+        values = {column: row[column] for column in _BUILD_COLUMNS}
+        values["status"] = BuildStatus(values["status"])
+        values["started"] = parse_time(values["started"])
+        values["ended"] = parse_time(values["ended"])
+        values["images"] = _to_mapping(values["images"])
+        return Build(**values)
+
+
+def _to_release(row: Mapping[str, Any]) -> Release:
+    with _damage(f"release {row['id']}"):
+        values = {column: row[column] for column in _RELEASE_COLUMNS}
+        values["created"] = parse_time(values["created"])
+        return Release(**values)
+
+
+def _to_app(row: Mapping[str, Any]) -> App:
+    with _damage(f"app {row['name']}"):
+        values = {column: row[column] for column in _APP_COLUMNS}
+        values["created"] = parse_time(values["created"])
+        values["params"] = _to_mapping(values["params"])
+        return App(**values)
+
+
+@contextmanager
+def _damage(record: str) -> Iterator[None]:
+    """Turn a value that no version of this program writes into an error that names the record."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError) as exc:
+        raise StoreError(
+            f"cannot read {record}", why=f"its record is damaged: {exc}", hint="restore the store from a copy"
+        ) from exc
