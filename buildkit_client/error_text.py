@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from buildkit_client.errors import BuildCancelledError, BuildKitError, DaemonError
+from buildkit_client.errors import BuildCancelledError, BuildKitError, DaemonError, SolveError
 
 if TYPE_CHECKING:
     from buildkit_client.errors import SourceSnippet
@@ -67,7 +67,7 @@ def error_lines(error: BuildKitError, *, doing: str = FAILED_TO_SOLVE, errors: s
         others: ``error: …`` with the cause.
     """
     lines: list[str] = []
-    if isinstance(error, DaemonError):
+    if isinstance(error, (SolveError, DaemonError)):
         for snippet in error.details.sources:
             lines += snippet_lines(snippet, errors=errors)
         lines += [f"policy deny: {text}" for text in error.details.deny_messages]

@@ -38,9 +38,17 @@ def _app_folder(path: Path) -> Path:
         raise ManifestError(f"cannot use {path}", why=_reason(exc)) from exc
     if not resolved.is_dir():
         raise ManifestError(f"{path} is not a folder", hint="name the folder that has the manifest")
-    if not os.access(resolved, os.R_OK | os.X_OK):
-        raise ManifestError(f"cannot use {path}", why="permission denied: the folder cannot be listed")
+    try:
+        _try_to_list(resolved)
+    except OSError as exc:
+        raise ManifestError(f"cannot use {path}", why=f"the folder cannot be listed: {_reason(exc)}") from exc
     return resolved
+
+
+def _try_to_list(folder: Path) -> None:
+    """Raise OSError when a folder cannot be listed; what its mode says is not all that counts."""
+    with os.scandir(folder) as entries:
+        next(entries, None)
 
 
 def _reason(exc: BaseException) -> str:
@@ -111,10 +119,11 @@ class AppFolder:
             if _DOCKERFILE_NAME.fullmatch(resolved.name):
                 hint = f"write the folder as build.path and {resolved.name} as build.manifest"
             raise self.error(build.line, f"{label} is not a folder", hint=hint)
-        if not os.access(resolved, os.R_OK | os.X_OK):
-            raise self.error(
-                build.line, f"{label} cannot be used", why="permission denied: the folder cannot be listed"
-            )
+        try:
+            _try_to_list(resolved)
+        except OSError as exc:
+            why = f"the folder cannot be listed: {_reason(exc)}"
+            raise self.error(build.line, f"{label} cannot be used", why=why) from exc
         return resolved
 
     def _outside(self, line: int, label: str, *, why: str = "") -> ManifestError:

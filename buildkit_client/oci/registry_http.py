@@ -207,9 +207,12 @@ class RegistryHttp:
     def close(self) -> None:
         """Close idle connections."""
         with self._lock:
-            for pool in self._pools.values():
-                pool.clear()
-            self._pools.clear()
+            self._close_pools()
+
+    def _close_pools(self) -> None:
+        for pool in self._pools.values():
+            pool.clear()
+        self._pools.clear()
 
     def location(self, answer: Answer, request: Request) -> str:
         """Return the full URL of an answer's ``Location``, which may be relative and have a query.
@@ -314,7 +317,7 @@ class RegistryHttp:
             pool = self._pools.get(key)
             if pool is None:
                 if len(self._pools) >= _MAX_POOLS:
-                    self._pools.clear()
+                    self._close_pools()
                 # A client certificate is the registry's affair; other hosts get none.
                 security = self._security if own else replace(self._security, cert_path=None, key_path=None)
                 pool = open_pool(url, security, self._options, verify=self._verify, connections=self._connections)
@@ -330,7 +333,7 @@ class RegistryHttp:
             try:
                 answer = self._attempt(request, base + "/v2/", "", give_up_refused=True)
             except _UnreachableError as exc:
-                if not self._may_be_plain or isinstance(exc.error, http_errors.NameResolutionError):
+                if not self._may_be_plain or not _may_speak_plain_http(exc.error):
                     raise
                 base = f"http://{self.host}"
                 answer = self._attempt(request, base + "/v2/", "", give_up_refused=True)
@@ -435,6 +438,14 @@ def _speaks_no_tls(error: Exception) -> bool:
     """Whether a port answered a TLS handshake with something else."""
     cause = error.args[0] if isinstance(error, http_errors.SSLError) and error.args else None
     return isinstance(cause, ssl.SSLError) and cause.reason in NO_TLS_REASONS
+
+
+def _may_speak_plain_http(error: Exception) -> bool:
+    """Whether the other scheme is worth a try: not for a name that is unknown or a certificate that is wrong."""
+    if isinstance(error, http_errors.NameResolutionError):
+        return False
+    cause = error.args[0] if isinstance(error, http_errors.SSLError) and error.args else None
+    return not isinstance(cause, ssl.SSLCertVerificationError)
 
 
 def _server_message(body: bytes) -> str:

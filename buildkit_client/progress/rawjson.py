@@ -107,6 +107,10 @@ def _optional_time(moment_ns: int | None) -> str:
     return "" if moment_ns is None else format_time(moment_ns)
 
 
+def _bytes(text: str) -> bytes:
+    return b64decode(text, validate=True)
+
+
 def _base64(data: bytes) -> str:
     return b64encode(data).decode("ascii")
 
@@ -264,7 +268,7 @@ def _read_log(value: Mapping[str, Any]) -> VertexLog:
     return VertexLog(
         vertex=value.get("vertex", ""),
         stream=value.get("stream", 0),
-        data=b64decode(value.get("data") or ""),
+        data=_bytes(value.get("data") or ""),
         timestamp_ns=_read_time(value, "timestamp") or 0,
     )
 
@@ -278,15 +282,15 @@ def _read_warning(value: Mapping[str, Any]) -> VertexWarning:
     if info is not None:
         source = SourceSnippet(
             filename=info.get("filename", ""),
-            data=b64decode(info.get("data") or ""),
+            data=_bytes(info.get("data") or ""),
             ranges=tuple((start.line, end.line) for start, end in ranges),
             language=info.get("language", ""),
         )
     return VertexWarning(
         vertex=value.get("vertex", ""),
         level=value.get("level", 0),
-        short=b64decode(value.get("short") or ""),
-        detail=tuple(b64decode(line) for line in value.get("detail") or ()),
+        short=_bytes(value.get("short") or ""),
+        detail=tuple(_bytes(line) for line in value.get("detail") or ()),
         url=value.get("url", ""),
         source=source,
         ranges=ranges,

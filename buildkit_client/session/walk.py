@@ -51,9 +51,13 @@ def open_context(directory: Path) -> tuple[bytes, int]:
         raise ContextError(what, why=why, hint="check the path of the build context") from exc
     except NotADirectoryError as exc:
         raise ContextError(what, why="it is no directory", hint="name the directory that holds the file") from exc
-    except (OSError, ValueError) as exc:
-        why = exc.strerror or str(exc) if isinstance(exc, OSError) else str(exc)
-        raise ContextError(what, why=why, hint="check its permissions and those of the folders above it") from exc
+    except OSError as exc:
+        hint = "check its permissions and those of the folders above it"
+        raise ContextError(what, why=exc.strerror or str(exc), hint=hint) from exc
+    except ValueError as exc:
+        raise ContextError(
+            what, why="its path holds a NUL character", hint="check the path of the build context"
+        ) from exc
 
 
 class Verdict(NamedTuple):

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     from buildkit_client.errors import SolveErrorKind
 
+
 class Explanation(NamedTuple):
     """What a message means.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from buildkit_client.errors import (
@@ -167,7 +168,7 @@ def _snippet(content: dict[str, Any]) -> SourceSnippet | None:
     ]
     return SourceSnippet(
         filename=str(info.get("filename", "")),
-        data=b64decode(info.get("data") or ""),
+        data=b64decode(info.get("data") or "", validate=True),
         ranges=tuple(ranges),
         language=str(info.get("language", "")),
     )
@@ -203,21 +204,10 @@ def error_from_rpc(
     code = details.code if is_from_daemon else code
     message = message or details.message
     if code == StatusCode.CANCELLED or (code == StatusCode.UNKNOWN and message.endswith(_CANCELLED_TEXT)):
-        return BuildCancelledError("the build was cancelled", why="" if message == "" else message)
+        return BuildCancelledError("the build was cancelled", why=message)
     if code == StatusCode.UNAVAILABLE and not is_from_daemon:
         return _unavailable(message, address, established=established)
-    details = StatusDetails(
-        code=code,
-        message=message,
-        vertex=details.vertex,
-        exit_code=details.exit_code,
-        sources=details.sources,
-        deny_messages=details.deny_messages,
-        frontend_cap=details.frontend_cap,
-        subrequest=details.subrequest,
-        sentences=details.sentences,
-        extra=details.extra,
-    )
+    details = replace(details, code=code, message=message)
     reason = _reason(code, message) or explain_message(message)
     what = full_message(details)
     if not is_build:

@@ -20,7 +20,6 @@ from convox.cli.command import Group
 from convox.cli.context import CliContext
 from convox.errors import ConvoxError, ExitCode
 from convox.output.console import Console
-from convox.output.errors import exit_code
 from convox.settings import Settings
 
 COMMANDS: dict[str, str] = {
@@ -51,7 +50,9 @@ class RootGroup(Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
-        return typer.main.get_command(getattr(import_module(module), name))
+        if cmd_name not in self.commands:
+            self.commands[cmd_name] = typer.main.get_command(getattr(import_module(module), name))
+        return self.commands[cmd_name]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words after ``convox``."""
@@ -77,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             _run(words, context)
     except typer.Exit as exc:
         return exc.exit_code
-    except BrokenPipeError as exc:
+    except BrokenPipeError:
         console.silence()
-        return exit_code(exc)
+        return ExitCode.CLOSED_PIPE
     except (Exception, KeyboardInterrupt) as exc:  # the border: nothing passes it as a traceback
         return _show(exc, console, context)
     return ExitCode.OK
@@ -115,6 +116,8 @@ def _root(*, is_completion: bool) -> typer.Typer:
 
 def _show(exc: BaseException, console: Console, context: CliContext | None) -> int:
     """Show an error and return its exit code."""
+    from convox.output.errors import exit_code  # noqa: PLC0415  (only where something went wrong)
+
     code = exit_code(exc)
     is_debug = context is not None and context.settings.is_debug
     with contextlib.suppress(OSError, ConvoxError):  # else nobody can be told

@@ -16,7 +16,6 @@ import threading
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from convox.errors import ConvoxError
-from convox.output.errors import render_error
 from convox.output.tables import CONTROLS, info_rows, one_line, table_lines
 
 if TYPE_CHECKING:
@@ -143,6 +142,8 @@ class Console:
 
     def error(self, exc: BaseException, *, debug: bool = False, secrets: Sequence[str] = ()) -> None:
         """Write an error on stderr; see :func:`~convox.output.errors.render_error`."""
+        from convox.output.errors import render_error  # noqa: PLC0415  (only where something went wrong)
+
         color = _is_terminal(self.stderr) if self._color is None else self._color
         self._put(self.stderr, render_error(exc, color=color, debug=debug, secrets=secrets))
 

@@ -7,29 +7,29 @@ status of a build is one UPDATE that names the states it may come from, so of tw
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import fields
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import peewee
 
 from convox.errors import NotFoundError, StoreError
-from convox.masking import scrub
-from convox.models import App, Build, BuildStatus, Release, now, parse_time
+from convox.models import App, Build, BuildStatus, Release, now
 from convox.store import IdTakenError, TransitionError
 from convox.store.files import make_folder, open_file
 from convox.store.logs import LogWriter
 from convox.store.migrations import POSTGRESQL, SQLITE, Dialect, migrate
+from convox.store.rows import APP_COLUMNS, BUILD_COLUMNS, RELEASE_COLUMNS, to_app, to_build, to_release, to_sql
+from convox.store.sql_errors import explain, sqlite_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 BUSY_TIMEOUT_S = 15
 """How long a write waits for another process before it gives up."""
@@ -40,10 +40,6 @@ _MAY_COME_FROM: Mapping[BuildStatus, tuple[BuildStatus, ...]] = {
     BuildStatus.COMPLETE: (BuildStatus.RUNNING,),
     BuildStatus.FAILED: (BuildStatus.CREATED, BuildStatus.RUNNING),
 }
-
-_BUILD_COLUMNS = tuple(field.name for field in fields(Build))
-_RELEASE_COLUMNS = tuple(field.name for field in fields(Release))
-_APP_COLUMNS = tuple(field.name for field in fields(App))
 
 
 class DatabaseStore:
@@ -56,9 +52,9 @@ class DatabaseStore:
         self._logs_dir = logs_dir
         self._lock = threading.RLock()
         self._closed = False
-        self._builds: Any = peewee.Table("builds", ("seq", *_BUILD_COLUMNS)).bind(database)
-        self._releases: Any = peewee.Table("releases", ("seq", *_RELEASE_COLUMNS)).bind(database)
-        self._apps: Any = peewee.Table("apps", _APP_COLUMNS).bind(database)
+        self._builds: Any = peewee.Table("builds", ("seq", *BUILD_COLUMNS)).bind(database)
+        self._releases: Any = peewee.Table("releases", ("seq", *RELEASE_COLUMNS)).bind(database)
+        self._apps: Any = peewee.Table("apps", APP_COLUMNS).bind(database)
 
     @classmethod
     def open(cls, url: str, *, logs_dir: Path) -> DatabaseStore:
@@ -69,6 +65,8 @@ class DatabaseStore:
         elif parts.scheme in ("postgresql", "postgres"):
             store = cls._open_postgresql(url, logs_dir)
         else:
+            from convox.masking import scrub  # noqa: PLC0415  (only where something went wrong)
+
             raise StoreError(
                 f"cannot open a store at {scrub(url)}",
                 why=f"{parts.scheme or 'no scheme'!r} is not a kind of store",
@@ -131,7 +129,7 @@ class DatabaseStore:
             try:
                 self._db.execute_sql("PRAGMA journal_mode = WAL").fetchone()
             except peewee.OperationalError as exc:
-                if _sqlite_code(exc) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
+                if sqlite_code(exc) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
             else:
@@ -173,13 +171,13 @@ class DatabaseStore:
         with self._writing(f"cannot add build {build.id}"):
             self._add_app(build.app)
             try:
-                self._builds.insert({column: _to_sql(getattr(build, column)) for column in _BUILD_COLUMNS}).execute()
+                self._builds.insert({column: to_sql(getattr(build, column)) for column in BUILD_COLUMNS}).execute()
             except peewee.IntegrityError as exc:
                 raise _id_taken("build", build.id) from exc
 
     def update_build(self, app: str, build_id: str, **changes: object) -> Build:
         """Change fields of a build; see :class:`~convox.store.Store`."""
-        _check_fields(changes, set(_BUILD_COLUMNS) - {"id", "app"})
+        _check_fields(changes, set(BUILD_COLUMNS) - {"id", "app"})
         with self._writing(f"cannot update build {build_id}"):
             here = (self._builds.app == app) & (self._builds.id == build_id)
             where = here
@@ -188,7 +186,7 @@ class DatabaseStore:
                 where = here & self._builds.status.in_([str(source) for source in sources])
             changed = 0
             if changes:
-                values = {getattr(self._builds, name): _to_sql(value) for name, value in changes.items()}
+                values = {getattr(self._builds, name): to_sql(value) for name, value in changes.items()}
                 changed = self._builds.update(values).where(where).execute()
             build = self._find_build(app, build_id)
             if changes and not changed:
@@ -209,7 +207,7 @@ class DatabaseStore:
         with self._reading("cannot list builds"):
             table = self._builds
             query = table.select().where(table.app == app).order_by(table.started.desc(), table.seq.desc()).limit(limit)
-            return [_to_build(row) for row in query.execute()]
+            return [to_build(row) for row in query.execute()]
 
     def list_unfinished_builds(self, app: str | None = None) -> list[Build]:
         """Return the builds that are created or running; see :class:`~convox.store.Store`."""
@@ -218,7 +216,7 @@ class DatabaseStore:
             where = table.status.in_([str(status) for status in BuildStatus if not status.is_final])
             if app is not None:
                 where &= table.app == app
-            return [_to_build(row) for row in table.select().where(where).order_by(table.seq).execute()]
+            return [to_build(row) for row in table.select().where(where).order_by(table.seq).execute()]
 
     # Releases
 
@@ -227,7 +225,7 @@ class DatabaseStore:
         with self._writing(f"cannot add release {release.id}"):
             self._add_app(release.app)
             try:
-                values = {column: _to_sql(getattr(release, column)) for column in _RELEASE_COLUMNS}
+                values = {column: to_sql(getattr(release, column)) for column in RELEASE_COLUMNS}
                 self._releases.insert(values).execute()
             except peewee.IntegrityError as exc:
                 raise _id_taken("release", release.id) from exc
@@ -243,7 +241,7 @@ class DatabaseStore:
                     why=f"app {app!r} has no release of that id",
                     hint=f"convox releases -a {app}",
                 )
-            return _to_release(row)
+            return to_release(row)
 
     def list_releases(self, app: str, *, limit: int = 10) -> list[Release]:
         """Return the releases of an app, newest first; see :class:`~convox.store.Store`."""
@@ -251,7 +249,7 @@ class DatabaseStore:
         with self._reading("cannot list releases"):
             table = self._releases
             query = table.select().where(table.app == app).order_by(table.created.desc(), table.seq.desc()).limit(limit)
-            return [_to_release(row) for row in query.execute()]
+            return [to_release(row) for row in query.execute()]
 
     def latest_release(self, app: str) -> Release | None:
         """Return the newest release of an app, None when it has none."""
@@ -268,7 +266,7 @@ class DatabaseStore:
     def list_apps(self) -> list[App]:
         """Return all apps, sorted by name."""
         with self._reading("cannot list apps"):
-            return sorted((_to_app(row) for row in self._apps.select().execute()), key=lambda app: app.name)
+            return sorted((to_app(row) for row in self._apps.select().execute()), key=lambda app: app.name)
 
     def ensure_app(self, name: str) -> App:
         """Return an app, made now where it is new."""
@@ -281,7 +279,7 @@ class DatabaseStore:
         _check_fields(changes, {"release", "params"})
         with self._writing(f"cannot update app {name}"):
             if changes:
-                values = {getattr(self._apps, column): _to_sql(value) for column, value in changes.items()}
+                values = {getattr(self._apps, column): to_sql(value) for column, value in changes.items()}
                 self._apps.update(values).where(self._apps.name == name).execute()
             return self._find_app(name)
 
@@ -299,7 +297,7 @@ class DatabaseStore:
     # Inside one transaction
 
     def _add_app(self, name: str) -> None:
-        values = {"name": name, "release": "", "created": _to_sql(now()), "params": "{}"}
+        values = {"name": name, "release": "", "created": to_sql(now()), "params": "{}"}
         self._apps.insert(values).on_conflict_ignore().execute()
 
     def _find_app(self, name: str) -> App:
@@ -310,7 +308,7 @@ class DatabaseStore:
                 why="nothing of that name was built on this rack",
                 hint="name it with -a, or make it with convox build",
             )
-        return _to_app(row)
+        return to_app(row)
 
     def _find_build(self, app: str, build_id: str) -> Build:
         table = self._builds
@@ -321,7 +319,7 @@ class DatabaseStore:
                 why=f"app {app!r} has no build of that id",
                 hint=f"convox builds -a {app}",
             )
-        return _to_build(row)
+        return to_build(row)
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
@@ -350,50 +348,8 @@ class DatabaseStore:
         except peewee.PeeweeException as exc:
             if isinstance(exc, peewee.ImproperlyConfigured):
                 raise
-            why, hint = _explain(exc, self._name)
+            why, hint = explain(exc, self._name, busy_timeout_s=BUSY_TIMEOUT_S)
             raise StoreError(f"{what}: the store {self._name} cannot be used", why=why, hint=hint) from exc
-
-
-def _explain(exc: peewee.PeeweeException, name: str) -> tuple[str, str]:
-    """Return cause and advice for a database error."""
-    match _sqlite_code(exc):
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return (
-                f"another process kept it locked for {BUSY_TIMEOUT_S} s",
-                "end the other convox command, or wait for it, then try again",
-            )
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return "it may only be read", f"check owner and mode of {name} and of its folder"
-        case sqlite3.SQLITE_CANTOPEN:
-            return "it cannot be opened, or not with its -wal file", f"check owner and mode of {name} and of its folder"
-        case sqlite3.SQLITE_FULL:
-            return "no space is left on its disk", "free some space, then try again"
-        case sqlite3.SQLITE_IOERR:
-            return "its disk reports an error", "check the disk and its free space"
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return (
-                "the file is damaged, or not a database",
-                f"restore {name} from a copy, or move it away to begin anew",
-            )
-        case _:
-            lines = scrub(str(exc)).strip().splitlines()
-            return (lines[0] if lines else type(exc).__name__), "check that the database is reachable and intact"
-
-
-def _sqlite_code(exc: BaseException) -> int | None:
-    """Return SQLite's primary result code behind a peewee error, None when SQLite is not the cause.
-
-    After some errors, a full disk among them, SQLite has rolled back by itself and the rollback that follows fails as
-    well: the first error of such a chain is the one that counts.
-    """
-    found: int | None = None
-    cause: BaseException | None = exc
-    while cause is not None:
-        code = getattr(cause, "sqlite_errorcode", None)
-        if isinstance(code, int) and (found is None or code != sqlite3.SQLITE_ERROR):
-            found = code & 0xFF
-        cause = cause.__context__
-    return found
 
 
 def _sqlite_path(url: str) -> Path:
@@ -420,64 +376,3 @@ def _check_fields(changes: Mapping[str, object], allowed: set[str]) -> None:
 def _check_limit(limit: int) -> None:
     if limit < 0:
         raise ValueError(f"limit is {limit}, not 0 or more")
-
-
-def _to_sql(value: object) -> str:
-    """Return a field as the text that is stored."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise TypeError("a time of a record needs a time zone")
-        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-    if isinstance(value, Mapping):
-        return json.dumps({_clean(str(key)): _clean(str(item)) for key, item in value.items()}, sort_keys=True)
-    if isinstance(value, str):
-        return _clean(str(value))
-    raise TypeError(f"a record cannot hold a {type(value).__name__}")
-
-
-def _clean(text: str) -> str:
-    """Return a text that every database takes: U+FFFD for NUL and for bytes that were not UTF-8."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
-
-
-def _to_mapping(text: str) -> dict[str, str]:
-    data = json.loads(text)
-    return {str(key): str(value) for key, value in data.items()}
-
-
-def _to_build(row: Mapping[str, Any]) -> Build:
-    with _damage(f"build {row['id']}"):
-        values = {column: row[column] for column in _BUILD_COLUMNS}
-        values["status"] = BuildStatus(values["status"])
-        values["started"] = parse_time(values["started"])
-        values["ended"] = parse_time(values["ended"])
-        values["images"] = _to_mapping(values["images"])
-        return Build(**values)
-
-
-def _to_release(row: Mapping[str, Any]) -> Release:
-    with _damage(f"release {row['id']}"):
-        values = {column: row[column] for column in _RELEASE_COLUMNS}
-        values["created"] = parse_time(values["created"])
-        return Release(**values)
-
-
-def _to_app(row: Mapping[str, Any]) -> App:
-    with _damage(f"app {row['name']}"):
-        values = {column: row[column] for column in _APP_COLUMNS}
-        values["created"] = parse_time(values["created"])
-        values["params"] = _to_mapping(values["params"])
-        return App(**values)
-
-
-@contextmanager
-def _damage(record: str) -> Iterator[None]:
-    """Turn a value that no version of this program writes into an error that names the record."""
-    try:
-        yield
-    except (ValueError, TypeError, AttributeError) as exc:
-        raise StoreError(
-            f"cannot read {record}", why=f"its record is damaged: {exc}", hint="restore the store from a copy"
-        ) from exc

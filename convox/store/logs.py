@@ -13,7 +13,6 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from convox.errors import StoreError
-from convox.masking import MaskingWriter
 from convox.store.abandoned import fail_if_abandoned
 from convox.store.files import make_folder, open_file
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from convox.store import Store
-
-__all__ = ["LogWriter", "MaskingWriter", "follow_log", "log_path", "read_log"]
 
 CHUNK_BYTES = 64 * 1024
 """How much of a log is read at once."""
@@ -135,7 +132,8 @@ def follow_log(store: Store, app: str, build_id: str, *, poll_s: float = POLL_S)
         NotFoundError: There is no such build.
         StoreError: The store or the log cannot be read.
     """
-    reader = _LogReader(log_path(store.logs_dir, app, build_id))
+    known = store.get_build(app, build_id)
+    reader = _LogReader(log_path(store.logs_dir, known.app, known.id))
     try:
         while True:
             # The status is read before the log: what a build writes, it writes before it ends.

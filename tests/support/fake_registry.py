@@ -131,7 +131,9 @@ class FakeRegistry:
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
             self.scheme = "https"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
@@ -147,7 +149,9 @@ class FakeRegistry:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._server.shutdown()
         self._server.server_close()
         if kind is None and not self.expect_violations:
@@ -227,7 +231,10 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
 
         def _serve(self) -> None:
             parts = urlsplit(self.path)
-            self.path_only, self.query = parts.path, parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+            self.path_only, self.query = (
+                parts.path,
+                parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)),
+            )
             self.body_read = False
             headers = {key.lower(): value for key, value in self.headers.items()}
             with registry.lock:
@@ -247,7 +254,11 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
                 self._route()
 
         def _route(self) -> None:
-            if "Authorization" in self.headers and self.headers["Host"] != registry.host and not self._is_registry_name():
+            if (
+                "Authorization" in self.headers
+                and self.headers["Host"] != registry.host
+                and not self._is_registry_name()
+            ):
                 self._violate(f"a login went to {self.headers['Host']}")
                 return
             for pattern, methods in (
@@ -255,7 +266,10 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
                 (r"/v2/", {"GET": self._root}),
                 (rf"/v2/({NAME})/blobs/({DIGEST})", {"GET": self._blob, "HEAD": self._blob}),
                 (rf"/store/({NAME})/({DIGEST})", {"GET": self._stored_blob}),
-                (rf"/v2/({NAME})/manifests/({TAG}|{DIGEST})", {"GET": self._manifest, "HEAD": self._manifest, "PUT": self._put_manifest}),
+                (
+                    rf"/v2/({NAME})/manifests/({TAG}|{DIGEST})",
+                    {"GET": self._manifest, "HEAD": self._manifest, "PUT": self._put_manifest},
+                ),
                 (rf"/v2/({NAME})/blobs/uploads/", {"POST": self._start_upload}),
                 (rf"/v2/({NAME})/blobs/uploads/([0-9a-f]+)", {"PATCH": self._patch, "PUT": self._finish}),
                 (rf"/v2/({NAME})/tags/list", {"GET": self._tags}),
@@ -388,7 +402,9 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
                     self._violate(f"{child['digest']} is not there before its manifest")
                     return
             registry.add_manifest(repository, data, media_type, "" if ":" in reference else reference)
-            self._answer(201, b"", {"Location": f"/v2/{repository}/manifests/{digest}", "Docker-Content-Digest": digest})
+            self._answer(
+                201, b"", {"Location": f"/v2/{repository}/manifests/{digest}", "Docker-Content-Digest": digest}
+            )
 
         def _start_upload(self, repository: str) -> None:
             if self._read_body():
@@ -408,7 +424,11 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
             upload.state = secrets.token_urlsafe(8)
             path = f"/v2/{upload.repository}/blobs/uploads/{upload_id}?_state={upload.state}%3D"
             base = f"{registry.scheme}://{registry.host}" if registry.absolute_locations else ""
-            headers = {"Location": base + path, "Range": f"0-{max(len(upload.data) - 1, 0)}", "Docker-Upload-UUID": upload_id}
+            headers = {
+                "Location": base + path,
+                "Range": f"0-{max(len(upload.data) - 1, 0)}",
+                "Docker-Upload-UUID": upload_id,
+            }
             if registry.min_chunk:
                 headers["OCI-Chunk-Min-Length"] = str(registry.min_chunk)
             self._answer(status, b"", headers)
@@ -483,7 +503,11 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
             for (name, own), (media_type, data) in registry.manifests.items():
                 if name == repository and (json.loads(data).get("subject") or {}).get("digest") == digest:
                     found.append({"mediaType": media_type, "digest": own, "size": len(data)})
-            self._json(200, {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": found}, media_type=media_types.OCI_INDEX)
+            self._json(
+                200,
+                {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": found},
+                media_type=media_types.OCI_INDEX,
+            )
 
         # --- answers ---
 
@@ -499,7 +523,14 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
         def _fail(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
             self._json(status, {"errors": [{"code": code, "message": message, "detail": None}]}, headers)
 
-        def _json(self, status: int, document: object, headers: dict[str, str] | None = None, *, media_type: str = "application/json") -> None:
+        def _json(
+            self,
+            status: int,
+            document: object,
+            headers: dict[str, str] | None = None,
+            *,
+            media_type: str = "application/json",
+        ) -> None:
             self._answer(status, json.dumps(document).encode(), {"Content-Type": media_type, **(headers or {})})
 
         def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
@@ -525,5 +556,3 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
                 self.connection.shutdown(socket.SHUT_RDWR)
 
     return Handler
-
-

@@ -20,6 +20,7 @@ class BareReceiver:
     Attributes:
         stats: What was listed.
         contents: Content by path, as far as it is complete.
+        kinds: Type of each packet that came.
         chunks: Sizes of the pieces it came in.
         errors: Texts of ERR packets.
     """
@@ -35,6 +36,7 @@ class BareReceiver:
         self.call = MemoryCall(metadata, on_message=self._take)
         self.stats: list[fsutil_pb2.Stat] = []
         self.contents: dict[bytes, bytes] = {}
+        self.kinds: list[int] = []
         self.chunks: list[int] = []
         self.errors: list[str] = []
         self.is_listed = False
@@ -47,6 +49,7 @@ class BareReceiver:
 
     def _take(self, message: bytes) -> None:
         packet = fsutil_pb2.Packet.FromString(message)
+        self.kinds.append(packet.type)
         match packet.type:
             case fsutil_pb2.Packet.PACKET_STAT:
                 if packet.HasField("stat"):

@@ -19,7 +19,7 @@ WIRE_FILE = Path(__file__).parents[1] / "wire" / "patterns.json"
 _NAMES = (
     *(b"a", b"b", b"ab", b"a.b", b"foo", b"foo.go", b"main.go", b"x-y", b"*", b"[a]", b"a b", b"\xc3\xa9", b"\xff"),
     *(b"A", b"n\nl", b"a+b", b"\\", b"^", b"]", b"-", b".x", b"..x", b"0", b"\xef\xbf\xbd", b"!a", b"#h", b"{2}"),
-    *(b"a|b"),
+    b"a|b",
 )
 _PLAIN = (
     *(b"a", b"b", b"ab", b"foo", b".go", b"*", b"*", b"**", b"**/", b"/", b"/", b"?", b"!", b"x-y", b"[a-c]"),

@@ -129,8 +129,9 @@ def test_a_log_of_a_build_that_has_ended_is_read_once(store: Store) -> None:
 
 
 def test_an_unknown_build_cannot_be_followed(store: Store) -> None:
-    with pytest.raises(NotFoundError):
-        list(follow_log(store, "web", "BNONE"))
+    for build_id in ("BNONE", "../../etc/passwd", ""):
+        with pytest.raises(NotFoundError):
+            list(follow_log(store, "web", build_id))
 
 
 def test_a_running_build_is_followed_to_its_end(store: Store) -> None:

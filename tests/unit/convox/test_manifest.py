@@ -19,6 +19,15 @@ from convox.manifest import (
     missing_environment,
     parse_manifest,
 )
+from tests.support.privileges import unprivileged
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A folder that other users can enter."""
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    return tmp_path
 
 
 def parse(text: str, **env: str) -> Manifest:
@@ -494,14 +503,13 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         load_manifest(tmp_path / "convox.yml", {})
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file(tmp_path: Path) -> None:
-    path = tmp_path / "convox.yml"
+def test_an_unreadable_file(shared: Path) -> None:
+    path = shared / "convox.yml"
     path.write_text("services: {web: {}}\n")
     path.chmod(0)
-    with pytest.raises(ManifestError) as caught:
+    with unprivileged(), pytest.raises(ManifestError) as caught:
         load_manifest(path, {})
-    assert caught.value.why == "Permission denied"
+    assert (str(caught.value), caught.value.why) == ("cannot read convox.yml", "Permission denied")
 
 
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from convox.errors import ManifestError
 from convox.manifest import parse_manifest
 from convox.plan import Plan, cache_ref, image_tag, make_plan
+from tests.support.privileges import unprivileged
 
 BUILD_ID = "BABCDEFGHIJ"
 
@@ -20,6 +21,14 @@ def write(folder: Path, **files: str) -> None:
         path = folder / name.replace("__", "/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A folder that other users can enter."""
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    return tmp_path
 
 
 def plan(
@@ -296,14 +305,29 @@ def test_a_dockerfile_that_is_no_file(tmp_path: Path) -> None:
     assert error(tmp_path, "services: {web: {}}").why == "it is not a regular file"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read(tmp_path: Path) -> None:
-    write(tmp_path, web__Dockerfile="FROM x\n")
-    (tmp_path / "web" / "Dockerfile").chmod(0)
-    assert error(tmp_path, "services: {web: {build: web}}").why == "Permission denied"
-    (tmp_path / "web").chmod(0)
-    assert "permission denied" in error(tmp_path, "services: {web: {build: web}}").why.lower()
-    (tmp_path / "web").chmod(0o700)
+def test_what_may_not_be_read(shared: Path) -> None:
+    folder = shared / "app"
+    write(folder, web__Dockerfile="FROM x\n", web__sub__Dockerfile="FROM x\n")
+    manifest = "services: {web: {build: web}}"
+    for path, what, why in (
+        (folder / "web" / "Dockerfile", "service web: Dockerfile Dockerfile cannot be read", "Permission denied"),
+        (
+            folder / "web",
+            "service web: build path web cannot be used",
+            "the folder cannot be listed: Permission denied",
+        ),
+        (folder, f"cannot use {folder}", "the folder cannot be listed: Permission denied"),
+    ):
+        path.chmod(0)
+        with unprivileged():
+            exc = error(folder, manifest)
+        assert (str(exc).removeprefix("convox.yml:1: "), exc.why) == (what, why)
+        path.chmod(0o755)
+    (folder / "web").chmod(0)
+    with unprivileged():
+        exc = error(folder, "services: {web: {build: web/sub}}")
+    assert (str(exc), exc.why) == ("convox.yml:1: service web: build path web/sub cannot be used", "Permission denied")
+    (folder / "web").chmod(0o755)
 
 
 @pytest.mark.parametrize(

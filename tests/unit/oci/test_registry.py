@@ -6,6 +6,8 @@ import email.utils
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from buildkit_client.errors import (
     BlobNotFoundError,
     CredentialsError,
     DigestMismatchError,
+    LayoutError,
     OptionError,
     RegistryError,
 )
@@ -80,6 +83,11 @@ def ref(registry: FakeRegistry) -> Reference:
     return Reference.parse(f"{registry.host}/app:1")
 
 
+def ping(host: str, options: HttpOptions) -> None:
+    with RegistryClient(host, http=options) as client:
+        client.ping()
+
+
 def read(client: RegistryClient, ref: Reference, descriptor: Descriptor = LAYER) -> bytes:
     return b"".join(client.read_blob(ref, descriptor))
 
@@ -112,7 +120,7 @@ def test_nobody_there(waits: list[float]) -> None:
         free.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{free.getsockname()[1]}"
         with pytest.raises(RegistryError) as caught:
-            RegistryClient(host, http=HttpOptions(sleep=waits.append)).ping()
+            ping(host, HttpOptions(sleep=waits.append))
     assert caught.value.host == host
     assert caught.value.status == 0
     assert "Connection refused" in caught.value.why
@@ -183,9 +191,7 @@ def test_manifest_that_is_another_one(connect: Maker, registry: FakeRegistry, re
     assert digest in caught.value.why
 
 
-@pytest.mark.parametrize(
-    ("header", "error"), [(Digest.of(b"other"), DigestMismatchError), ("sha256:x", RegistryError)]
-)
+@pytest.mark.parametrize(("header", "error"), [(Digest.of(b"other"), DigestMismatchError), ("sha256:x", RegistryError)])
 def test_digest_header_is_compared(
     connect: Maker, registry: FakeRegistry, ref: Reference, header: str, error: type[Exception]
 ) -> None:
@@ -373,14 +379,11 @@ def test_redirected_download_goes_on(connect: Maker, registry: FakeRegistry, ref
         "http://metadata.google.internal/x",
         "ftp://host/x",
         "http://user:pass@localhost/x",
-        "http:///x",
         "http://[::1/x",
         "file:///etc/passwd",
     ],
 )
-def test_redirects_that_are_not_followed(
-    connect: Maker, registry: FakeRegistry, ref: Reference, location: str
-) -> None:
+def test_redirects_that_are_not_followed(connect: Maker, registry: FakeRegistry, ref: Reference, location: str) -> None:
     registry.faults.append(Fault("GET", "blobs", status=307, headers={"Location": location}))
     with pytest.raises(RegistryError):
         read(connect(), ref)
@@ -469,9 +472,7 @@ def test_mount_asks_for_both_scopes(connect: Maker, registry: FakeRegistry, ref:
     ],
     ids=lambda fault: f"{fault.method} {fault.status} {fault.reset_after}",
 )
-def test_broken_upload_is_started_anew(
-    connect: Maker, registry: FakeRegistry, ref: Reference, fault: Fault
-) -> None:
+def test_broken_upload_is_started_anew(connect: Maker, registry: FakeRegistry, ref: Reference, fault: Fault) -> None:
     registry.faults.append(fault)
     assert push(connect(), other(ref))
     assert registry.blobs["new", LAYER.digest] == BLOB
@@ -486,7 +487,9 @@ def test_broken_chunk_is_started_anew(connect: Maker, registry: FakeRegistry, re
 
 def test_registry_that_kept_only_part_of_a_chunk(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
     def short(path: str) -> Fault:
-        return Fault("PATCH", path, status=202, headers={"Location": "/v2/new/blobs/uploads/0?_state=x", "Range": "0-9"})
+        return Fault(
+            "PATCH", path, status=202, headers={"Location": "/v2/new/blobs/uploads/0?_state=x", "Range": "0-9"}
+        )
 
     registry.faults.append(short("uploads"))
     assert push(connect(chunk_bytes=100_000), other(ref))
@@ -521,8 +524,6 @@ def test_upload_without_location(connect: Maker, registry: FakeRegistry, ref: Re
 def test_damage_on_our_side_is_not_taken_for_the_registrys(
     connect: Maker, registry: FakeRegistry, ref: Reference
 ) -> None:
-    from buildkit_client.errors import LayoutError
-
     def chunks() -> Iterator[bytes]:
         yield BLOB[:1000]
         raise LayoutError("blob is damaged")
@@ -549,7 +550,11 @@ def test_bearer(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
     assert read(client, ref) == BLOB
     assert len([one for one in registry.seen if one.path == "/token"]) == 1
     assert push(client, other(ref))
-    passwords = [one for one in registry.seen if one.path != "/token" and one.headers.get("authorization", "").startswith("Basic")]
+    passwords = [
+        one
+        for one in registry.seen
+        if one.path != "/token" and one.headers.get("authorization", "").startswith("Basic")
+    ]
     assert passwords == []
 
 
@@ -690,7 +695,7 @@ def test_tls_port_with_unknown_authority(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("buildkit_client.oci.registry_http.is_loopback", lambda name: False)
     with FakeRegistry(tls=Authority(tmp_path).issue("registry")) as registry:
         with pytest.raises(RegistryError) as caught:
-            RegistryClient(registry.host, http=HttpOptions(sleep=waits.append)).ping()
+            ping(registry.host, HttpOptions(sleep=waits.append))
         assert "certificate is not trusted" in caught.value.why
         assert "CA certificate" in caught.value.hint
         with RegistryClient(registry.host, insecure=True) as client:
@@ -703,7 +708,7 @@ def test_plain_port_that_should_speak_tls(
     registry.expect_violations = True
     monkeypatch.setattr("buildkit_client.oci.registry_http.is_loopback", lambda name: False)
     with pytest.raises(RegistryError) as caught:
-        RegistryClient(registry.host, http=HttpOptions(sleep=waits.append)).ping()
+        ping(registry.host, HttpOptions(sleep=waits.append))
     assert caught.value.why == "the port does not speak TLS"
     assert "insecure" in caught.value.hint
     with RegistryClient(registry.host, insecure=True) as client:
@@ -715,14 +720,15 @@ def test_certificate_is_verified_when_an_authority_is_given(tmp_path: Path, wait
     other_authority = Authority(tmp_path / "other")
     with FakeRegistry(tls=Authority(tmp_path).issue("registry")) as registry:
         options = HttpOptions(hosts={registry.host: HostSecurity(ca_path=other_authority.path)}, sleep=waits.append)
-        with pytest.raises(RegistryError):
-            RegistryClient(registry.host, http=options).ping()
+        with pytest.raises(RegistryError) as caught:
+            ping(registry.host, options)
+        assert "certificate is not trusted" in caught.value.why
 
 
 def test_missing_ca_file(tmp_path: Path, registry: FakeRegistry) -> None:
     options = HttpOptions(hosts={registry.host: HostSecurity(ca_path=tmp_path / "missing.pem")})
     with pytest.raises(OptionError, match=r"missing\.pem"):
-        RegistryClient(registry.host, http=options).ping()
+        ping(registry.host, options)
 
 
 # --- discovery ---
@@ -755,9 +761,7 @@ def test_no_tags(connect: Maker, registry: FakeRegistry, ref: Reference) -> None
     ],
 )
 def test_bad_links(connect: Maker, registry: FakeRegistry, ref: Reference, link: str, complaint: str) -> None:
-    registry.faults.append(
-        Fault("GET", "tags", count=100, status=200, headers={"Link": link}, body=b'{"tags":["a"]}')
-    )
+    registry.faults.append(Fault("GET", "tags", count=100, status=200, headers={"Link": link}, body=b'{"tags":["a"]}'))
     with pytest.raises(RegistryError) as caught:
         connect().list_tags(ref)
     assert complaint in caught.value.why
@@ -806,8 +810,5 @@ def test_one_client_in_many_threads(connect: Maker, registry: FakeRegistry, ref:
 
 
 def test_module_needs_no_http_library_until_a_client_is_made() -> None:
-    import subprocess
-    import sys
-
     program = "import buildkit_client.oci, sys; sys.exit('urllib3' in sys.modules or 'ssl' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

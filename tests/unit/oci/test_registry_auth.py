@@ -27,8 +27,14 @@ BEARER = 'Bearer realm="https://auth.test/token",service="reg",scope="repository
         (BEARER, [("bearer", {"realm": "https://auth.test/token", "service": "reg", "scope": "repository:app:pull"})]),
         ('BEARER Realm = "x" , Service = "y"', [("bearer", {"realm": "x", "service": "y"})]),
         (r'Bearer realm="a\"b\\c"', [("bearer", {"realm": 'a"b\\c'})]),
-        ('Bearer realm="x",scope="a:b:pull,push c:d:pull"', [("bearer", {"realm": "x", "scope": "a:b:pull,push c:d:pull"})]),
-        ('Basic realm="a", Bearer realm="b",service="c"', [("basic", {"realm": "a"}), ("bearer", {"realm": "b", "service": "c"})]),
+        (
+            'Bearer realm="x",scope="a:b:pull,push c:d:pull"',
+            [("bearer", {"realm": "x", "scope": "a:b:pull,push c:d:pull"})],
+        ),
+        (
+            'Basic realm="a", Bearer realm="b",service="c"',
+            [("basic", {"realm": "a"}), ("bearer", {"realm": "b", "service": "c"})],
+        ),
         ('Negotiate, Basic realm="a"', [("negotiate", {}), ("basic", {"realm": "a"})]),
         ('Bearer realm=""', [("bearer", {"realm": ""})]),
         ("=,,,", []),
@@ -37,7 +43,7 @@ BEARER = 'Bearer realm="https://auth.test/token",service="reg",scope="repository
 )
 def test_challenges(header: str, expected: list[tuple[str, dict[str, str]]]) -> None:
     parsed = parse_challenges(header)
-    if 'unclosed' in header:
+    if "unclosed" in header:
         assert parsed[0].scheme == "bearer" and "realm" not in parsed[0].parameters
     else:
         assert parsed == [Challenge(scheme, parameters) for scheme, parameters in expected]
@@ -135,7 +141,9 @@ def test_threads_share_one_token(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bearer_is_taken_before_basic_and_needs_a_realm(monkeypatch: pytest.MonkeyPatch) -> None:
     Tokens(monkeypatch)
     assert auth(Credentials("bob", "pw")).challenged(f'Basic realm="x", {BEARER}', PULL, "") == "Bearer token1"
-    assert auth(Credentials("bob", "pw")).challenged('Bearer service="x", Basic realm="y"', PULL, "").startswith("Basic")
+    assert (
+        auth(Credentials("bob", "pw")).challenged('Bearer service="x", Basic realm="y"', PULL, "").startswith("Basic")
+    )
     assert auth().challenged("Digest", PULL, "") == ""
     assert auth().challenged("", PULL, "") == ""
 

@@ -44,7 +44,11 @@ def test_a_service_outlives_the_script_and_holds_none_of_its_pipes(tmp_path: Pat
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("content", ["", "999999999 1\n", f"{os.getpid()}\n", f"{os.getpid()} 1\n", "words and more\n"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "999999999 1\n", f"{os.getpid()}\n", f"{os.getpid()} 1\n", "words and more\n"],
+    ids=["empty", "gone", "pid alone", "other start time", "words"],
+)
 def test_a_stale_pid_file_names_no_service(tmp_path: Path, content: str) -> None:
     """The last but one is the case that matters: the pid lives, and is somebody else."""
     (tmp_path / "x.pid").write_text(content)

@@ -41,6 +41,7 @@ def listening(handle, *, context=None):
         yield server.getsockname()[1]
     finally:
         stop.set()
+        server.shutdown(socket.SHUT_RDWR)  # wakes accept(), which close() alone does not
         server.close()
         thread.join(5)
 

@@ -1,0 +1,1 @@
+"""The command ``buildkit-client``, which takes what ``buildctl`` takes."""
