@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from buildkit_client.errors import BuildKitError, OptionError
@@ -37,6 +39,10 @@ class Attachments:
         credentials: Finds registry credentials.
         exporters: The build's exporters; those with an output get a receiver.
         layout: OCI image layout that ``tar=false`` exporters write to, for sessions shared by several builds.
+
+    Raises:
+        ContextError: A directory cannot be read.
+        OptionError: An output cannot be written.
     """
 
     def __init__(
@@ -50,11 +56,13 @@ class Attachments:
         self.unary: dict[str, UnaryHandler] = {}
         self.streaming: dict[str, StreamHandler] = {}
         self.layout = layout
-        self._auth = AuthService(credentials)
+        self._login_lines: deque[str] = deque()
+        self._auth = AuthService(credentials, on_event=self._login_lines.append)
         self._files = FileSyncService(local_dirs)
         self._receivers: dict[int, Receiver] = {}
         self.unary.update(self._auth.methods())
         if local_dirs:
+            self._files.check()
             self.streaming.update(self._files.methods())
         for index, exporter in enumerate(exporters):
             self._add_output(index, exporter)
@@ -81,6 +89,14 @@ class Attachments:
                         hint="write the others as tar files, or copy them afterwards",
                     )
                 self.layout = ImageLayout(path, create=True)
+
+    def take_login_lines(self) -> list[str]:
+        """Return what happened about registry logins since the last call, a line each, as progress shows it."""
+        lines = []
+        with suppress(IndexError):
+            while True:
+                lines.append(self._login_lines.popleft())
+        return lines
 
     def error(self, message: str) -> BuildKitError | None:
         """Return the error of ours that a daemon's message repeats, or None.

@@ -6,7 +6,10 @@ Reference: client/client.go and its siblings.
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
 from buildkit_client._proto import control_pb2
@@ -15,6 +18,7 @@ from buildkit_client.errors import BuildKitError, OptionError, SolveError
 from buildkit_client.oci.credentials import CredentialsProvider, DockerConfig, default_docker_config_path
 from buildkit_client.oci.layout import ImageLayout
 from buildkit_client.options import Cache, Exporter, Frontend, OutputLayout
+from buildkit_client.progress.model import StatusUpdate, Vertex
 from buildkit_client.records import DaemonInfo, UsageRecord, Worker
 from buildkit_client.session.session import Session, shared_key_for
 from buildkit_client.solve import OnStatus, Solve, SolveResult, SolveSpec, local_directories
@@ -307,7 +311,7 @@ class RunningBuild:
         """Wait for the end; see :meth:`Client.solve`."""
         attachments = self._session._attachments
         try:
-            result = self._solve.wait(on_status)
+            result = self._solve.wait(on_status and partial(_report_with_logins, attachments, on_status))
         except BuildKitError as exc:
             said = exc.details.message if isinstance(exc, SolveError) else f"{exc} {exc.why}"
             if (error := attachments.error(said)) is not None:
@@ -323,6 +327,22 @@ def _running(channel: Channel, session: BuildSession, spec: SolveSpec, ref: str)
         yield RunningBuild(solve, session, spec)
     finally:
         solve.cancel()
+
+
+def _report_with_logins(attachments: Attachments, on_status: OnStatus, update: StatusUpdate) -> None:
+    """Pass a message on, and what happened about logins meanwhile as steps of their own.
+
+    Reference: session/auth/authprovider/authprovider.go; the daemon does not tell, so the client does.
+    """
+    on_status(update)
+    lines = attachments.take_login_lines()
+    if lines:
+        now = time.time_ns()
+        steps = (
+            Vertex(digest=f"sha256:{sha256(line.encode()).hexdigest()}", name=line, started_ns=now, completed_ns=now)
+            for line in lines
+        )
+        on_status(StatusUpdate(vertexes=tuple(steps)))
 
 
 def _check_shared(session: BuildSession, local_dirs: object, exporters: Sequence[Exporter]) -> None:

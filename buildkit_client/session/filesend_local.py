@@ -77,7 +77,7 @@ class DirectoryReceiver:
             nearest = nearest.parent
         if not nearest.is_dir():
             raise OptionError(f"cannot export to {self.path}", why=f"{nearest} is no folder", hint="name a folder")
-        if not os.access(nearest, os.W_OK | os.X_OK):
+        if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             raise OptionError(f"cannot export to {self.path}", why=f"no permission to write in {nearest}")
 
     def __call__(self, call: ServerCall) -> None:

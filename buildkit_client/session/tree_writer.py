@@ -193,7 +193,7 @@ class TreeWriter:
     def _make_symlink(self, entry: Stat) -> None:
         directory_fd, _ = self.beneath.split(entry.path)
         temporary, _ = _make_temporary(lambda name: os.symlink(entry.linkname, name, dir_fd=directory_fd))
-        os.chown(temporary, os.getuid(), os.getgid(), dir_fd=directory_fd, follow_symlinks=False)
+        os.chown(temporary, os.geteuid(), os.getegid(), dir_fd=directory_fd, follow_symlinks=False)
         times = (entry.mod_time_ns, entry.mod_time_ns)
         os.utime(temporary, ns=times, dir_fd=directory_fd, follow_symlinks=False)
         self.put_in_place(temporary, entry.path)
@@ -205,7 +205,7 @@ class TreeWriter:
         device = os.makedev(entry.devmajor, entry.devminor)
         directory_fd, _ = self.beneath.split(entry.path)
         temporary, _ = _make_temporary(lambda name: os.mknod(name, kind | 0o600, device, dir_fd=directory_fd))
-        os.chown(temporary, os.getuid(), os.getgid(), dir_fd=directory_fd, follow_symlinks=False)
+        os.chown(temporary, os.geteuid(), os.getegid(), dir_fd=directory_fd, follow_symlinks=False)
         os.chmod(temporary, unix_permissions(entry.mode), dir_fd=directory_fd)
         os.utime(temporary, ns=(entry.mod_time_ns, entry.mod_time_ns), dir_fd=directory_fd)
         self.put_in_place(temporary, entry.path)
@@ -240,7 +240,7 @@ class TreeWriter:
 
 def _set_metadata(descriptor: int, entry: Stat) -> None:
     """Set owner, attributes, permissions and times of an open file or directory."""
-    os.fchown(descriptor, os.getuid(), os.getgid())
+    os.fchown(descriptor, os.geteuid(), os.getegid())
     if sys.platform == "linux":
         for name, value in entry.xattrs.items():
             with suppress(OSError):  # many need rights or file systems that we do not have

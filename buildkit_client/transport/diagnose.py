@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)  # then an empty SETTINGS frame
 _FRAME_SETTINGS = 4
 _FRAME_GOAWAY = 7
+_SPEAKS_FIRST_S = 0.5  # how long we wait for the other side to speak first
+_CERTIFICATE_ALERTS = (
+    "BAD_CERTIFICATE",
+    "UNSUPPORTED_CERTIFICATE",
+    "CERTIFICATE_REVOKED",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_UNKNOWN",
+    "UNKNOWN_CA",
+)  # RFC 8446, 6.2
 
 
 def diagnose(address: Address, tls: TlsFiles | None, server_name: str, *, timeout_s: float, seen: str) -> ConnectError:
@@ -56,7 +65,17 @@ def diagnose(address: Address, tls: TlsFiles | None, server_name: str, *, timeou
             except OSError as exc:
                 return error("tls", *_tls_reason(exc, server_name))
         with suppress(OSError), stream:
-            return error("handshake", *_http2_reason(stream, has_tls=tls is not None, seen=seen))
+            answer = _greet(stream, timeout_s)
+            if isinstance(answer, ssl.SSLError) and (reason := _refusal(answer)) is not None:
+                # With TLS 1.3 the daemon looks at our certificate after the handshake has ended for us.
+                return error("tls", *reason)
+            if tls is None and address.scheme == "tcp" and _speaks_tls(address, answer, timeout_s):
+                return error(
+                    "tls",
+                    "the port speaks TLS, and no TLS files were given",
+                    "give --tlscacert, --tlscert and --tlskey, or --tlsdir",
+                )
+            return error("handshake", *_http2_reason(answer, seen=seen))
     return error("handshake", seen or "the connection broke off", "see the daemon's log")
 
 
@@ -165,38 +184,75 @@ def _tls_reason(exc: OSError, server_name: str) -> tuple[str, str]:
     text = str(exc)
     if "WRONG_VERSION_NUMBER" in text or "UNKNOWN_PROTOCOL" in text or "RECORD_LAYER" in text:
         return "the port speaks no TLS", "leave out the TLS files, or use the daemon's TLS port"
-    if "ALERT" in text.upper():
-        return f"the daemon refused the TLS handshake: {_text(exc)}", "check the client certificate and its CA"
+    if (reason := _refusal(exc)) is not None:
+        return reason
     return f"the TLS handshake failed: {_text(exc)}", "check that the port speaks TLS"
 
 
-def _http2_reason(stream: socket.socket, *, has_tls: bool, seen: str) -> tuple[str, str]:
-    """Speak the first bytes of HTTP/2 and return why and hint from what comes back."""
-    try:
-        stream.sendall(_PREFACE)
-        answer = b""
-        while len(answer) < 9:
-            chunk = stream.recv(64)
-            if not chunk:
-                break
-            answer += chunk
-    except TimeoutError:
-        return "it accepts connections but does not answer as HTTP/2", "check that the port is buildkitd's"
-    except OSError as exc:
-        text = str(exc)
-        if "CERTIFICATE_REQUIRED" in text or "certificate required" in text.lower():
-            return "the daemon asks for a client certificate", "give one with --tlscert and --tlskey"
-        if "ALERT" in text.upper():
-            return (
-                f"the daemon refused our certificate: {_text(exc)}",
-                "use a client certificate signed by the CA the daemon trusts",
-            )
-        return f"it closed the connection: {_text(exc)}", "check that the port is buildkitd's"
-    if not has_tls and answer[:1] == b"\x15":  # a TLS alert record
+def _refusal(exc: OSError) -> tuple[str, str] | None:
+    """Return why and hint when the daemon answered a TLS handshake with an alert."""
+    text = str(exc).upper().replace(" ", "_")
+    if "CERTIFICATE_REQUIRED" in text:
+        return "the daemon asks for a client certificate", "give one with --tlscert and --tlskey"
+    if any(word in text for word in _CERTIFICATE_ALERTS):
         return (
-            "the port speaks TLS, and no TLS files were given",
-            "give --tlscacert, --tlscert and --tlskey, or --tlsdir",
+            f"the daemon refused our certificate: {_text(exc)}",
+            "use a client certificate signed by the CA the daemon trusts",
         )
+    if "ALERT" in text:
+        return f"the daemon refused the TLS handshake: {_text(exc)}", "check the client certificate and its CA"
+    return None
+
+
+def _greet(stream: socket.socket, timeout_s: float) -> bytes | OSError:
+    """Return the first bytes of the other side, empty when it hangs up, or what went wrong.
+
+    It may speak first: buildkitd sends its settings at once, and a daemon that refuses our certificate its alert. Our
+    own bytes, arriving at a socket that is closed already, would make the kernel throw that answer away.
+    """
+    answer = b""
+    try:
+        stream.settimeout(min(timeout_s, _SPEAKS_FIRST_S))
+        try:
+            answer = stream.recv(64)
+            if not answer:
+                return answer
+        except TimeoutError:
+            pass
+        stream.settimeout(timeout_s)
+        if not answer:
+            stream.sendall(_PREFACE)
+        while len(answer) < 9 and (chunk := stream.recv(64)):
+            answer += chunk
+    except OSError as exc:
+        return exc
+    return answer
+
+
+def _speaks_tls(address: Address, answer: bytes | OSError, timeout_s: float) -> bool:
+    """Find out whether a port that did not answer plain text speaks TLS; nothing is sent but a greeting."""
+    if isinstance(answer, TimeoutError):
+        return False
+    if isinstance(answer, bytes) and answer:
+        return answer[:1] == b"\x15"  # a TLS alert record
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with _connect_tcp(address, timeout_s) as stream, context.wrap_socket(stream):
+            return True
+    except ssl.SSLError as exc:
+        return _refusal(exc) is not None
+    except (OSError, _StepError):
+        return False
+
+
+def _http2_reason(answer: bytes | OSError, *, seen: str) -> tuple[str, str]:
+    """Return why and hint from what came back to the first bytes of HTTP/2."""
+    if isinstance(answer, TimeoutError):
+        return "it accepts connections but does not answer as HTTP/2", "check that the port is buildkitd's"
+    if isinstance(answer, OSError):
+        return f"it closed the connection: {_text(answer)}", "check that the port is buildkitd's"
     if len(answer) >= 9 and answer[3] in (_FRAME_SETTINGS, _FRAME_GOAWAY) and answer[0] == 0:
         return seen or "it speaks gRPC but is no buildkitd", "check that the address is buildkitd's"
     if not answer:

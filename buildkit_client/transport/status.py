@@ -202,7 +202,7 @@ def error_from_rpc(
     details = decode_details(trailing)
     is_from_daemon = bool(details.message)
     code = details.code if is_from_daemon else code
-    message = message or details.message
+    message = details.message or message
     if code == StatusCode.CANCELLED or (code == StatusCode.UNKNOWN and message.endswith(_CANCELLED_TEXT)):
         return BuildCancelledError("the build was cancelled", why=message)
     if code == StatusCode.UNAVAILABLE and not is_from_daemon:

@@ -61,7 +61,9 @@ def test_an_unknown_mode_is_refused() -> None:
 def test_bytes_of_the_build_reach_a_file_as_they_came() -> None:
     raw = io.BytesIO()
     display = make_progress("plain", io.TextIOWrapper(raw, encoding="ascii"))
-    display.update(StatusUpdate(vertexes=(Vertex("a", name="é", started_ns=0),), logs=(VertexLog("a", data=b"\xff\n"),)))
+    display.update(
+        StatusUpdate(vertexes=(Vertex("a", name="é", started_ns=0),), logs=(VertexLog("a", data=b"\xff\n"),))
+    )
     assert raw.getvalue() == b"#1 \xc3\xa9\n#1 0.000 \xff\n"
 
 

@@ -7,7 +7,9 @@ from buildkit_client.progress import ClockShift, StatusUpdate, Vertex, VertexLog
 
 def test_the_last_start_of_the_first_message_becomes_now() -> None:
     shift = ClockShift(1000)
-    first = StatusUpdate(vertexes=(Vertex("a", started_ns=50, completed_ns=70), Vertex("b", started_ns=60), Vertex("c")))
+    first = StatusUpdate(
+        vertexes=(Vertex("a", started_ns=50, completed_ns=70), Vertex("b", started_ns=60), Vertex("c"))
+    )
     moved = shift.apply(first)
     assert [(one.started_ns, one.completed_ns) for one in moved.vertexes] == [(990, 1010), (1000, None), (None, None)]
     later = shift.apply(

@@ -43,9 +43,7 @@ def test_a_vertex_is_announced_runs_and_ends() -> None:
 
 
 def test_a_restart_opens_another_interval() -> None:
-    graph = graph_of(
-        Vertex("a", name="s", started_ns=0, completed_ns=1 * S), Vertex("a", name="s", started_ns=5 * S)
-    )
+    graph = graph_of(Vertex("a", name="s", started_ns=0, completed_ns=1 * S), Vertex("a", name="s", started_ns=5 * S))
     assert not only(graph).is_completed
     graph.apply(StatusUpdate(vertexes=(Vertex("a", name="s", started_ns=5 * S, completed_ns=7 * S),)))
     assert only(graph).intervals == [(0, 1 * S), (5 * S, 7 * S)]

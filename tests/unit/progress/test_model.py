@@ -57,7 +57,11 @@ def test_a_warning_brings_its_source_and_places() -> None:
     assert decoded.detail == (b"d",)
     assert decoded.ranges == ((Position(2, 1), Position(3, 4)),)
     assert decoded.source is not None
-    assert (decoded.source.filename, decoded.source.data, decoded.source.ranges) == ("Dockerfile", b"FROM x\n", ((2, 3),))
+    assert (decoded.source.filename, decoded.source.data, decoded.source.ranges) == (
+        "Dockerfile",
+        b"FROM x\n",
+        ((2, 3),),
+    )
     assert decoded.source_info == warning.info.SerializeToString()
 
 

@@ -44,7 +44,9 @@ def test_times_are_read_with_nine_digits_and_zones(text: str, moment_ns: int) ->
     assert parse_time(text) == moment_ns
 
 
-@pytest.mark.parametrize("text", ["", "2025-01-02", "2025-01-02T03:04:05", "2025-13-02T03:04:05Z", "2025-01-02T03:04:05.Z"])
+@pytest.mark.parametrize(
+    "text", ["", "2025-01-02", "2025-01-02T03:04:05", "2025-13-02T03:04:05Z", "2025-01-02T03:04:05.Z"]
+)
 def test_other_texts_are_no_times(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_time(text)
@@ -52,7 +54,7 @@ def test_other_texts_are_no_times(text: str) -> None:
 
 def test_empty_values_are_left_out_and_html_is_escaped() -> None:
     update = StatusUpdate(
-        vertexes=(Vertex("d", name="a <b> & \u2028 \"é\"\x01", progress_group=ProgressGroup("")),),
+        vertexes=(Vertex("d", name='a <b> & \u2028 "é"\x01', progress_group=ProgressGroup("")),),
         statuses=(VertexStatus("s", ""),),
         logs=(VertexLog("d", 0, b""),),
     )
@@ -81,7 +83,15 @@ def test_lines_read_back_are_the_same_apart_from_the_definition_in_sources(name:
 
 @pytest.mark.parametrize(
     "line",
-    ["", "[]", "nothing", '{"vertexes":[3]}', '{"logs":[{"data":"*"}]}', '{"vertexes":[{"started":"soon"}]}', '{"statuses":[{}]}'],
+    [
+        "",
+        "[]",
+        "nothing",
+        '{"vertexes":[3]}',
+        '{"logs":[{"data":"*"}]}',
+        '{"vertexes":[{"started":"soon"}]}',
+        '{"statuses":[{}]}',
+    ],
 )
 def test_other_lines_are_refused(line: str) -> None:
     with pytest.raises(RemoteProtocolError):

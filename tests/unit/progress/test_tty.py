@@ -144,7 +144,9 @@ def test_colours_mark_how_a_step_ended() -> None:
 
 def test_colours_come_from_the_environment() -> None:
     assert colours_from_environ({"NO_COLOR": "1", "BUILDKIT_COLORS": "run=green"}) == Colours.none()
-    chosen = colours_from_environ({"BUILDKIT_COLORS": "run=light-green:ERROR=200,0,0:cancel=nonsense:x=red:warning=1,2"})
+    chosen = colours_from_environ(
+        {"BUILDKIT_COLORS": "run=light-green:ERROR=200,0,0:cancel=nonsense:x=red:warning=1,2"}
+    )
     assert chosen == Colours(run="92", error="38;5;160")
     assert colours_from_environ({}) == Colours()
 

@@ -170,7 +170,7 @@ def test_everything_belongs_to_us(tmp_path: Path) -> None:
 
 
 def test_xattrs_are_set_where_they_can_be(tmp_path: Path) -> None:
-    entry = Stat(b"f", 0o444, 1, OLD, xattrs={"user.a": b"1", "trusted.no\udcff"[:10]: b"", "bogus.space": b"2"})
+    entry = Stat(b"f", 0o444, 1, OLD, xattrs={"user.a": b"1", "trusted.a": b"", "bogus.space": b"2"})
     receive(tmp_path, (entry, b"x"))
     try:
         os.setxattr(tmp_path, "user.probe", b"")
@@ -185,7 +185,7 @@ def test_a_mode_only_entry(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o750
 
 
-def test_hard_links_to_devices_and_unknown_kinds(tmp_path: Path) -> None:
+def test_an_unknown_kind(tmp_path: Path) -> None:
     sender = BareSender([(Stat(b"odd", 0x00080000 | 0o644), b"")])
     with pytest.raises(RemoteProtocolError, match="unknown kind"):
         DirectoryReceiver(tmp_path)(sender.call)

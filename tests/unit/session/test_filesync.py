@@ -95,7 +95,6 @@ def test_large_files_travel_in_large_pieces(tmp_path: Path) -> None:
 
 def test_content_is_sent_while_the_listing_goes_on(tmp_path: Path) -> None:
     build_tree(tmp_path, {f"f{i:04}": b"x" for i in range(300)})
-    order: list[str] = []
     peer = BareReceiver(CONTEXT)
     transfer(tmp_path, peer)
     kinds = peer.kinds

@@ -28,7 +28,7 @@ def listening(handle, *, context=None):
             except OSError:
                 return
             with contextlib.suppress(OSError), stream:
-                stream.settimeout(3)
+                stream.settimeout(1)
                 if context is not None:
                     with context.wrap_socket(stream, server_side=True) as wrapped:
                         handle(wrapped)
@@ -58,6 +58,11 @@ def reach_error(address, tls=None, timeout_s=1.5):
 def http_answer(stream):
     stream.recv(1024)
     stream.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+
+def read_all(stream):
+    while stream.recv(1024):
+        pass
 
 
 def test_no_socket(tmp_path):
@@ -119,10 +124,10 @@ def test_port_that_speaks_http_1():
 
 def test_port_that_says_nothing_ends_within_the_timeout():
     started = time.monotonic()
-    with listening(lambda stream: time.sleep(3)) as port:
+    with listening(read_all) as port:
         error = reach_error(f"tcp://127.0.0.1:{port}", timeout_s=0.5)
     assert "does not answer" in error.why
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 4
 
 
 def test_port_that_hangs_up():
@@ -173,8 +178,9 @@ def test_five_tls_faults_have_five_messages(authority, tmp_path):
 def test_tls_port_spoken_to_in_plain_text(authority):
     with listening(http_answer, context=server_context(authority)) as port:
         error = reach_error(f"tcp://127.0.0.1:{port}")
-    assert "TLS" in error.why
-    assert "closed" in error.why or "speaks TLS" in error.why or "--tls" in error.hint
+    assert error.phase == "tls"
+    assert "speaks TLS" in error.why
+    assert "--tlscacert" in error.hint
 
 
 def test_client_certificate_of_a_stranger(authority, tmp_path):

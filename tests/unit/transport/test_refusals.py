@@ -1,0 +1,110 @@
+"""What the daemon's messages mean; the texts were seen with buildkitd v0.34.2 and the registries they name."""
+
+from __future__ import annotations
+
+import pytest
+
+from buildkit_client.transport.refusals import classify_solve_message, explain_message
+
+MANIFEST = "http://127.0.0.1:5001/v2/nope/manifests/latest"
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ('process "/bin/sh -c exit 7" did not complete successfully: exit code: 7', "run"),
+        ('process "/bin/sh -c echo 401 Unauthorized\nexit 1" did not complete successfully: exit code: 1', "run"),
+        (
+            f"r:latest: failed to resolve source metadata for r:latest: unexpected status from HEAD request to {MANIFEST}: 401 Unauthorized",
+            "auth",
+        ),
+        (
+            "failed to fetch anonymous token: unexpected status from GET request to http://a/token?scope=x&service=b: 401 Unauthorized",
+            "auth",
+        ),
+        (
+            "failed to push r/x:y: unexpected status from HEAD request to http://r/v2/x/blobs/sha256:4f: 401 Unauthorized",
+            "auth",
+        ),
+        (
+            "failed to push docker.io/library/x:y: push access denied, repository does not exist or may require authorization",
+            "auth",
+        ),
+        (
+            "x: failed to resolve source metadata for docker.io/library/x: pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed",
+            "auth",
+        ),
+        ("failed to push ecr/x: no basic auth credentials", "auth"),
+        (
+            "failed to push r/x: failed to authorize: failed to fetch oauth token: unexpected status: 403 Forbidden",
+            "auth",
+        ),
+        (
+            'failed to push r/x:y: failed to do request: Head "http://r/v2/x": dial tcp 127.0.0.1:59: connect: connection refused',
+            "push",
+        ),
+        (
+            "failed to push r:5003/x:y: unexpected status from HEAD request to http://r:5003/v2: 501 Unsupported method",
+            "push",
+        ),
+        (
+            "error writing layer blob: unexpected status from HEAD request to http://r/v2/x/blobs/sha256:4f: 500 Internal",
+            "push",
+        ),
+        ("r/nope: failed to resolve source metadata for r/nope: r/nope: not found", "pull"),
+        (
+            'r/nope: failed to resolve source metadata for r/nope: failed to do request: Head "https://r/v2": dial tcp: lookup r on 10.0.0.2:53: no such host',
+            "pull",
+        ),
+        (
+            'failed to fetch anonymous token: Get "https://auth.example/token": dial tcp 10.0.0.1:443: i/o timeout',
+            "pull",
+        ),
+        ("no active session for abc: context deadline exceeded", "connection"),
+        ("DeadlineExceeded: no active session for abc: context deadline exceeded", "connection"),
+        ("dockerfile parse error on line 2: unknown instruction: UNAUTHORIZED: 401 Unauthorized", "dockerfile"),
+        ("failed to read dockerfile: open Dockerfile: no such file or directory", "dockerfile"),
+        ("the Dockerfile cannot be empty", "dockerfile"),
+        ('target stage "nope" could not be found', "dockerfile"),
+        ('failed to compute cache key: failed to calculate checksum of ref abc::def: "/nope": not found', "dockerfile"),
+        ("secret x: not found", "other"),
+        ('exporter "nope" could not be found', "other"),
+        ("", "other"),
+    ],
+)
+def test_whose_fault_it_is(message: str, kind: str) -> None:
+    assert classify_solve_message(message) == kind
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (
+            'failed to calculate checksum of ref abc::def: "/a: not found": not found',
+            'there is no "/a: not found" to copy',
+        ),
+        ("failed to push r.example:5001/x:y: unexpected status: 401 Unauthorized", "r.example:5001 wants a login"),
+        (
+            "failed to fetch anonymous token: GET http://auth/token?scope=x&service=127.0.0.1%3A5002: 401 Unauthorized",
+            "127.0.0.1:5002 wants",
+        ),
+        (
+            'failed to do request: Head "https://r:5/v2": http: server gave HTTP response to HTTPS client',
+            "r:5 speaks plain HTTP",
+        ),
+        (
+            'failed to do request: Head "https://r:5/v2": tls: failed to verify certificate: x509: unknown authority',
+            "certificate of r:5",
+        ),
+        (
+            'failed to do request: Head "https://[::1]:5/v2": dial tcp [::1]:5: connect: connection refused',
+            "nothing answers at [::1]:5",
+        ),
+        ("x: failed to resolve source metadata for docker.io/x: x: not found", "no such image"),
+        ("x: failed to copy: httpReadSeeker: failed open: unexpected status: 429 Too Many Requests", "rate limit"),
+    ],
+)
+def test_why_names_the_thing(message: str, why: str) -> None:
+    explanation = explain_message(message)
+    assert why in explanation.why
+    assert explanation.hint
