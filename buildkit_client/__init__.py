@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from buildkit_client.aio import AsyncClient
     from buildkit_client.client import BuildSession, Client, RunningBuild
     from buildkit_client.errors import (
         BuildCancelledError,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "aio": ("AsyncClient",),
     "client": ("BuildSession", "Client", "RunningBuild"),
     "errors": (
         "BuildCancelledError",
@@ -82,6 +84,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AsyncClient",
     "BuildCancelledError",
     "BuildGraph",
     "BuildKitError",

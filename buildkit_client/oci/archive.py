@@ -18,7 +18,7 @@ import io
 import posixpath
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from buildkit_client.errors import BlobNotFoundError, BuildKitError, ImageFormatError, LayoutError
 from buildkit_client.oci import media_types
@@ -92,45 +92,61 @@ class ImportedImage:
     names: tuple[str, ...] = ()
 
 
+class BlobSource(Protocol):
+    """Where an archive's blobs come from: an :class:`~buildkit_client.oci.layout.ImageLayout`, or a repository."""
+
+    def walk(self, descriptor: Descriptor) -> Iterator[Descriptor]:
+        """Yield everything an image is made of, the image first."""
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether a blob is there."""
+
+    def check_size(self, descriptor: Descriptor) -> None:
+        """Compare a blob's length with its descriptor, as far as that costs nothing.
+
+        Raises:
+            BlobNotFoundError: It is not there.
+            BuildKitError: It has another length.
+        """
+
+    def read_blob(self, digest: Digest, size_bytes: int) -> Iterator[bytes]:
+        """Yield a blob's bytes and check their digest at the end."""
+
+
 class OciArchive:
     """An image ready to be written as an archive.
 
     Args:
-        layout: Where its blobs lie.
+        source: Where its blobs are.
         descriptor: Its index or image manifest.
         names: Full names for the archive's index; may be empty.
 
     Raises:
         BlobNotFoundError: A blob is missing; foreign layers may be.
         LayoutError: A manifest is damaged, or a blob has the wrong size.
+        RegistryError: The registry that has the image cannot be reached or refuses.
         OptionError: A name is no image reference.
 
     Attributes:
         size_bytes: How long the archive is.
+        blobs: Length of each blob by digest, in the archive's order.
     """
 
-    def __init__(self, layout: ImageLayout, descriptor: Descriptor, names: Sequence[str] = ()) -> None:
-        self._layout = layout
+    def __init__(self, source: BlobSource, descriptor: Descriptor, names: Sequence[str] = ()) -> None:
+        self._source = source
         entries = [descriptor.with_annotations(name_annotations(name)) for name in names] or [descriptor]
         self._documents = {
             LAYOUT_FILE: dump_object({"imageLayoutVersion": LAYOUT_VERSION}),
             INDEX_FILE: ImageIndex(tuple(entries)).to_bytes(),
         }
         blobs: dict[Digest, int] = {}
-        for part in layout.walk(descriptor):
-            if media_types.may_be_absent(part.media_type) and not layout.has_blob(part.digest):
+        for part in source.walk(descriptor):
+            if media_types.may_be_absent(part.media_type) and not source.has_blob(part.digest):
                 continue
-            actual = layout.blob_size(part.digest)
-            if actual != part.size_bytes:
-                raise LayoutError(
-                    f"blob {part.digest} in {layout.path} is damaged",
-                    why=f"it has {actual} bytes; expected {part.size_bytes}",
-                )
-            blobs[part.digest] = actual
-        self._blobs = dict(sorted(blobs.items()))
-        self.size_bytes = sum(
-            self._blobs[frame] if isinstance(frame, Digest) else len(frame) for frame in self._frames()
-        )
+            source.check_size(part)
+            blobs[part.digest] = part.size_bytes
+        self.blobs: Mapping[Digest, int] = dict(sorted(blobs.items()))
+        self.size_bytes = sum(self.blobs[frame] if isinstance(frame, Digest) else len(frame) for frame in self.frames())
 
     def write(self, out: BinaryIO) -> None:
         """Write the archive; each blob is hashed on its way.
@@ -143,22 +159,22 @@ class OciArchive:
             LayoutError: A blob is damaged.
             OSError: ``out`` cannot be written.
         """
-        for frame in self._frames():
+        for frame in self.frames():
             if isinstance(frame, Digest):
-                for chunk in self._layout.read_blob(frame, self._blobs[frame]):
+                for chunk in self._source.read_blob(frame, self.blobs[frame]):
                     out.write(chunk)
             else:
                 out.write(frame)
 
-    def _frames(self) -> Iterator[bytes | Digest]:
-        """Yield the archive in order; a digest stands for that blob's bytes."""
+    def frames(self) -> Iterator[bytes | Digest]:
+        """Yield the archive in order; a digest stands for that blob's bytes, which the caller reads and checks."""
         for name, data in self._documents.items():
             yield tar_header(name, len(data))
             yield data + _padding(len(data))
-        folders = sorted({f"blobs/{digest.algorithm}" for digest in self._blobs})
+        folders = sorted({f"blobs/{digest.algorithm}" for digest in self.blobs})
         for folder in ("blobs", *folders):
             yield tar_header(folder, 0, is_directory=True)
-        for digest, size in self._blobs.items():
+        for digest, size in self.blobs.items():
             yield tar_header(f"blobs/{digest.algorithm}/{digest.hex}", size)
             yield digest
             yield _padding(size)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from buildkit_client.oci.descriptor import Descriptor
+
 BLOBS_DIR = "blobs"
 INGEST_DIR = "ingest"
 LEFTOVER_AGE_S = 24 * 3600
@@ -105,6 +107,17 @@ class BlobStore:
         """
         return self.blob_info(digest).size_bytes
 
+    def check_size(self, descriptor: Descriptor) -> None:
+        """Compare a blob's length with what its descriptor says.
+
+        Raises:
+            BlobNotFoundError: It is not there.
+            LayoutError: It has another length.
+        """
+        actual = self.blob_size(descriptor.digest)
+        if actual != descriptor.size_bytes:
+            self._refuse_size(descriptor.digest, actual, descriptor.size_bytes)
+
     def open_blob(self, digest: Digest, offset: int = 0) -> BinaryIO:
         """Open a blob for reading; its digest is not checked.
 
@@ -147,9 +160,7 @@ class BlobStore:
         with self.open_blob(digest) as stream, os_errors_as_layout_errors(f"cannot read blob {digest} in {self.path}"):
             actual = os.fstat(stream.fileno()).st_size
             if size_bytes is not None and actual != size_bytes:
-                raise LayoutError(
-                    f"blob {digest} in {self.path} is damaged", why=f"it has {actual} bytes; expected {size_bytes}"
-                )
+                self._refuse_size(digest, actual, size_bytes)
             for chunk in read_chunks(stream):
                 hasher.update(chunk)
                 seen += len(chunk)
@@ -285,6 +296,11 @@ class BlobStore:
         if not stat.S_ISREG(status.st_mode):
             return None
         return BlobInfo(digest, status.st_size, status.st_mtime_ns)
+
+    def _refuse_size(self, digest: Digest, actual: int, expected: int) -> NoReturn:
+        raise LayoutError(
+            f"blob {digest} in {self.path} is damaged", why=f"it has {actual} bytes; expected {expected}"
+        )
 
     def _refuse_missing(self, digest: Digest) -> NoReturn:
         raise BlobNotFoundError(f"blob {digest} is not in {self.path}")

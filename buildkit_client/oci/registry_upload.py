@@ -73,8 +73,8 @@ class BlobUpload:
         if started.status == 201:
             started.close()
             return False
-        url = self._http.location(started, request)
         started.close()
+        url = self._http.location(started, request)
         if self._chunk_bytes is None:
             self._put(url, self._open_chunks, self._descriptor.size_bytes)
         else:
@@ -144,8 +144,8 @@ class BlobUpload:
                 repeatable=False,
             )
             answer = self._http.send(request)
-            url = self._http.location(answer, request)
             answer.close()
+            url = self._http.location(answer, request)
             match = _RANGE.fullmatch(answer.headers.get("Range", ""))
             if match is not None and int(match[1]) != last:
                 raise RegistryError(

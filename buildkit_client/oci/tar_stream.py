@@ -205,14 +205,17 @@ class TarReader:
         return data
 
 
-def tar_header(name: str, size_bytes: int, *, is_directory: bool = False, mode: int | None = None) -> bytes:
-    """Return the header of a member that looks the same whoever writes it: owner 0, no names, time 0.
+def tar_header(
+    name: str, size_bytes: int, *, is_directory: bool = False, mode: int | None = None, mod_time_s: int = 0
+) -> bytes:
+    """Return the header of a member that looks the same whoever writes it: owner 0, no names.
 
     Args:
-        name: ASCII, without a slash at the end.
+        name: ASCII, without a slash at the end; may be empty.
         size_bytes: Length of the content; of any size, and 0 for a directory.
         is_directory: Whether it is a folder.
         mode: Permission bits; None means 0755 for a folder, 0644 for a file.
+        mod_time_s: Seconds since 1970.
 
     Returns:
         One block, or three where the name is longer than 100 bytes.
@@ -221,10 +224,14 @@ def tar_header(name: str, size_bytes: int, *, is_directory: bool = False, mode: 
 
     info = tarfile.TarInfo(name)
     info.size = size_bytes
-    info.mtime = 0
+    info.mtime = mod_time_s
     info.type = tarfile.DIRTYPE if is_directory else tarfile.REGTYPE
     info.mode = mode if mode is not None else (0o755 if is_directory else 0o644)
-    return info.tobuf(tarfile.GNU_FORMAT, "ascii", "strict")
+    data = info.tobuf(tarfile.GNU_FORMAT, "ascii", "strict")
+    if name or not is_directory:
+        return data
+    nameless = b"\0" + data[1:]  # there would be a slash, which is another folder than the one without a name
+    return nameless[:148] + b"%06o\0 " % (sum(nameless) - sum(nameless[148:156]) + 8 * 0x20) + nameless[156:]
 
 
 def _check_sum(block: bytes) -> None:

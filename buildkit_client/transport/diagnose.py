@@ -258,7 +258,8 @@ def _http2_reason(answer: bytes | OSError, *, seen: str) -> tuple[str, str]:
     if not answer:
         why = "it closed the connection at once"
         return why, "check that the port is buildkitd's, and whether it wants TLS"
-    return f"something else than buildkitd answers there: {answer[:40]!r}", "check that the port is buildkitd's"
+    who = "a web server" if answer.startswith((b"HTTP/", b"<")) else "something else than buildkitd"
+    return f"{who} answers there: {answer[:40]!r}", "check that the port is buildkitd's"
 
 
 def _text(exc: OSError) -> str:

@@ -23,8 +23,6 @@ _LIGHT_RED = "\x1b[38;5;203m"
 _GREY = "\x1b[38;5;247m"
 _END = "\x1b[0m"
 
-_RULE = "-" * 20
-
 
 def render_error(exc: BaseException, *, color: bool = False, debug: bool = False, secrets: Iterable[str] = ()) -> str:
     """Return an error as text for stderr.
@@ -111,36 +109,7 @@ def _snippet_blocks(exc: BaseException) -> list[str]:
     for error in (exc, exc.__cause__):
         snippets: Sequence[SourceSnippet] = getattr(error, "snippets", ())
         if snippets:
-            return [block for block in map(snippet_text, snippets) if block]
+            from buildkit_client.error_text import snippet_lines  # noqa: PLC0415  (only where something went wrong)
+
+            return [block for block in ("\n".join(snippet_lines(snippet)) for snippet in snippets) if block]
     return []
-
-
-def snippet_text(snippet: SourceSnippet) -> str:
-    """Return the lines around a place in a source file, as buildctl lays them out; empty when it names no line.
-
-    Reference: moby/buildkit solver/errdefs/source.go, Source.Print.
-    """
-    lines = snippet.data.decode("utf-8", "replace").split("\n")
-    ranges = [(first, max(first, last)) for first, last in snippet.ranges]
-    if not ranges:
-        return ""
-    first = min(start for start, _ in ranges)
-    last = min(max(end for _, end in ranges), len(lines))
-    if not 1 <= first <= len(lines):
-        return ""
-    head = f"{snippet.filename}:{first}"
-    shown = 0
-    budget = 4 if first == last else 2
-    while shown < budget:
-        if first > 1:
-            first -= 1
-            shown += 1
-        if last < len(lines):
-            last += 1
-            shown += 1
-        shown += 1
-    body = [
-        f" {number:>3} | {'>>>' if any(a <= number <= b for a, b in ranges) else '   '} {lines[number - 1]}"
-        for number in range(first, last + 1)
-    ]
-    return "\n".join((head, _RULE, *body, _RULE))

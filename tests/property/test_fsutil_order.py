@@ -21,7 +21,7 @@ paths = st.lists(names, min_size=1, max_size=4).map(b"/".join)
 
 
 @given(st.lists(paths, max_size=12, unique=True))
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 def test_the_key_sorts_as_the_comparison_does(given_paths: list[bytes]) -> None:
     assert sorted(given_paths, key=walk_key) == sorted(given_paths, key=cmp_to_key(compare_path))
 
@@ -44,7 +44,7 @@ def validate(entries: list[Stat]) -> None:
 
 
 @given(st.lists(paths, max_size=12))
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 def test_ordered_listings_are_accepted_by_both_checks(given_paths: list[bytes]) -> None:
     entries = listing_of(given_paths)
     validate(entries)
@@ -52,6 +52,7 @@ def test_ordered_listings_are_accepted_by_both_checks(given_paths: list[bytes]) 
 
 
 @given(st.lists(paths, min_size=2, max_size=12), st.data())
+@settings(deadline=None)
 def test_both_checks_refuse_the_same_disorder(given_paths: list[bytes], data: st.DataObject) -> None:
     entries = data.draw(st.permutations(listing_of(given_paths)))
     try:
@@ -75,11 +76,11 @@ def test_walks_are_in_order_and_complete(tree: dict[bytes, Node]) -> None:
 
 _patterns = st.lists(
     st.one_of(
-        st.sampled_from((b"*", b"**", b"!*", b"a", b"!a", b"a/*", b"**/b", b"!**/b", b"a*", b"!a/a", b"a/**", b"*/b", b"[ab]")),
+        st.sampled_from((b"*", b"**", b"!*", b"a", b"!a", b"a/*", b"**/b", b"!**/b", b"a*", b"!a/a", b"a/**", b"*/b")),
         paths.filter(lambda path: not set(path) & set(b"\\[]!") and path.strip() == path),
     ),
     max_size=5,
-)  # fmt: skip
+)
 
 
 @given(trees(specials=False), _patterns, _patterns)

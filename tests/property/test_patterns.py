@@ -61,6 +61,7 @@ def test_a_walk(texts: list[str], path: bytes) -> None:
 
 
 @given(st.binary(max_size=60))
+@settings(deadline=None)
 def test_parsing_an_ignore_file_twice_changes_nothing(data: bytes) -> None:
     once = parse_ignore_file(data)
     assert all(pattern.strip(b" \t\r\n") for pattern in once)

@@ -548,11 +548,12 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def _reset(self) -> None:
-            """Break the connection so that the client sees it."""
+            """Break the connection: with a reset when nothing of the body was sent, which would take it back, else not."""
             self.close_connection = True
             with suppress(OSError):
                 self.wfile.flush()
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if self.fault is None or not self.fault.reset_after or self.fault.reset_after < 0:
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.shutdown(socket.SHUT_RDWR)
 
     return Handler

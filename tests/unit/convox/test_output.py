@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_client.error_text import snippet_lines
 from convox.errors import ConvoxError, ExitCode, UsageError
 from convox.output.console import Console
-from convox.output.errors import exit_code, render_error, snippet_text
+from convox.output.errors import exit_code, render_error
 from convox.output.tables import info_rows, one_line, plain_lines, table_lines
 from convox.output.times import ago, elapsed
 
@@ -367,7 +368,7 @@ DOCKERFILE = b"FROM busybox\nRUN echo a\nRUN exit 7\nRUN echo c\n"
 def test_snippets(data: bytes, ranges: tuple[tuple[int, int], ...], lines: list[str]) -> None:
     from buildkit_client.errors import SourceSnippet
 
-    assert snippet_text(SourceSnippet("Dockerfile", data, ranges)) == "\n".join(lines)
+    assert snippet_lines(SourceSnippet("Dockerfile", data, ranges)) == list(lines)
 
 
 def test_a_snippet_comes_before_the_error_also_of_the_error_behind() -> None:

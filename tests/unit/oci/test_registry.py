@@ -325,7 +325,7 @@ def test_blob_that_is_too_short(connect: Maker, registry: FakeRegistry, ref: Ref
 @pytest.mark.parametrize("has_ranges", [True, False])
 @pytest.mark.parametrize("points", [[1], [100_000], [100_000, 50_000, 120_000], [0, 0]])
 def test_broken_download_goes_on(
-    connect: Maker, registry: FakeRegistry, ref: Reference, waits: list[float], points: list[int], has_ranges: bool
+    connect: Maker, registry: FakeRegistry, ref: Reference, *, points: list[int], has_ranges: bool
 ) -> None:
     registry.has_ranges = has_ranges
     registry.faults += [Fault("GET", "blobs", reset_after=point) for point in points]
@@ -333,7 +333,7 @@ def test_broken_download_goes_on(
     requests = registry.requests("GET", "blobs")
     assert len(requests) == len(points) + 1
     assert ("range" in requests[-1].headers) == any(points)
-    assert len(waits) == len(points)
+    assert len(connect.waits) == len(points)
 
 
 def test_download_that_breaks_for_ever(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:

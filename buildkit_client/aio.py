@@ -1,0 +1,213 @@
+"""The asynchronous face: the same methods as :class:`~buildkit_client.client.Client`, to be awaited.
+
+It is a face, not a second implementation: calls run in threads, and a session has its own threads anyway, so an event
+loop that is busy or blocked cannot make the daemon drop a build. Cancelling a task cancels its build on the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from buildkit_client.client import Client, RunningBuild
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from buildkit_client.client import BuildSession
+    from buildkit_client.oci.credentials import CredentialsProvider
+    from buildkit_client.options import Cache, Exporter, Frontend
+    from buildkit_client.progress.model import StatusUpdate
+    from buildkit_client.records import DaemonInfo, UsageRecord, Worker
+    from buildkit_client.solve import OnStatus, SolveResult
+    from buildkit_client.transport.tls import TlsConfig
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A connection to a buildkitd, for asyncio; see :class:`~buildkit_client.client.Client` for every argument.
+
+    Args:
+        address: ``unix:///path`` or ``tcp://host:port``; empty takes ``BUILDKIT_HOST``, else the platform's default.
+        tls: TLS files for ``tcp``; None speaks plain text.
+        connect_timeout_s: How long the daemon may take to answer first.
+
+    Raises:
+        ConnectError: The address is malformed.
+        OptionError: A TLS file cannot be read.
+    """
+
+    def __init__(self, address: str = "", *, tls: TlsConfig | None = None, connect_timeout_s: float = 5.0) -> None:
+        self._client = Client(address, tls=tls, connect_timeout_s=connect_timeout_s)
+        self.address = self._client.address
+
+    async def aclose(self) -> None:
+        """Close the connection; builds in progress are cancelled."""
+        await _in_thread(self._client.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def open_session(
+        self,
+        local_dirs: Mapping[str, Path | str] | None = None,
+        *,
+        credentials: CredentialsProvider | None = None,
+        layout: Path | None = None,
+        shared_key: str = "",
+    ) -> BuildSession:
+        """Open a session that several builds can share; see :meth:`Client.open_session`."""
+        return await _in_thread(
+            partial(
+                self._client.open_session,
+                local_dirs,
+                credentials=credentials,
+                layout=layout,
+                shared_key=shared_key,
+            )
+        )
+
+    async def solve(
+        self,
+        frontend: Frontend,
+        *,
+        local_dirs: Mapping[str, Path | str] | None = None,
+        exporters: Sequence[Exporter] = (),
+        cache_imports: Sequence[Cache] = (),
+        cache_exports: Sequence[Cache] = (),
+        credentials: CredentialsProvider | None = None,
+        entitlements: Sequence[str] = (),
+        session: BuildSession | None = None,
+        ref: str = "",
+        on_status: OnStatus | None = None,
+    ) -> SolveResult:
+        """Run a build to its end; see :meth:`Client.solve`.
+
+        ``on_status`` is called in the event loop's thread. Cancelling the task cancels the build, and waits for that.
+        """
+        loop = asyncio.get_running_loop()
+        control = _BuildControl()
+
+        def report(update: StatusUpdate) -> None:
+            if on_status is not None:
+                loop.call_soon_threadsafe(on_status, update)
+
+        def run() -> SolveResult:
+            with self._client.start_solve(
+                frontend,
+                local_dirs=local_dirs,
+                exporters=exporters,
+                cache_imports=cache_imports,
+                cache_exports=cache_exports,
+                credentials=credentials,
+                entitlements=entitlements,
+                session=session,
+                ref=ref,
+            ) as build:
+                control.started(build)
+                return build.wait(report if on_status is not None else None)
+
+        return await _in_thread(run, on_cancel=control.cancel)
+
+    async def info(self) -> DaemonInfo:
+        """Return which BuildKit answers; see :meth:`Client.info`."""
+        return await _in_thread(self._client.info)
+
+    async def list_workers(self, filters: Sequence[str] = ()) -> list[Worker]:
+        """Return the daemon's workers; see :meth:`Client.list_workers`."""
+        return await _in_thread(partial(self._client.list_workers, filters))
+
+    async def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
+        """Return what lies in the daemon's build cache; see :meth:`Client.disk_usage`."""
+        return await _in_thread(partial(self._client.disk_usage, filters))
+
+    async def prune(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the field's word
+        filters: Sequence[str] = (),
+        keep_duration_s: float = 0,
+        reserved_bytes: int = 0,
+        max_used_bytes: int = 0,
+        min_free_bytes: int = 0,
+    ) -> AsyncIterator[UsageRecord]:
+        """Remove records from the daemon's build cache; see :meth:`Client.prune`."""
+        records = iter(
+            self._client.prune(
+                all=all,
+                filters=filters,
+                keep_duration_s=keep_duration_s,
+                reserved_bytes=reserved_bytes,
+                max_used_bytes=max_used_bytes,
+                min_free_bytes=min_free_bytes,
+            )
+        )
+        while (record := await _in_thread(partial(next, records, None))) is not None:
+            yield record
+
+
+class _BuildControl:
+    """Cancels a build from another thread, also one that is only about to start."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._build: RunningBuild | None = None
+        self._is_cancelled = threading.Event()
+
+    def started(self, build: RunningBuild) -> None:
+        with self._lock:
+            self._build = build
+        if self._is_cancelled.is_set():
+            build.cancel()
+
+    def cancel(self) -> None:
+        self._is_cancelled.set()
+        with self._lock:
+            if self._build is not None:
+                self._build.cancel()
+
+
+async def _in_thread(function: Callable[[], T], *, on_cancel: Callable[[], object] | None = None) -> T:
+    """Run a function in a thread of its own.
+
+    Not in the loop's pool: builds last long, and a pool full of them would leave nobody to make other calls.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except BaseException as exc:
+            error = exc
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="buildkit-aio", daemon=True).start()
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if on_cancel is not None:
+            on_cancel()
+            await asyncio.wait([future])
+            future.exception()  # it is retrieved: a cancelled build has one
+        raise
