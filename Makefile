@@ -52,8 +52,8 @@ services: install ## start buildkitd and the registries (the first time takes mi
 	@$(SERVICES) up
 
 .PHONY: bench
-bench: services ## run every benchmark in benchmarks/
-	@eval "$$($(SERVICES) env)"; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: services ## compare with buildctl (make bench BENCH_FLAGS=--quick)
+	@eval "$$($(SERVICES) env)"; $(BIN)/python benchmarks/run $(BENCH_FLAGS)
 
 .PHONY: clean
 clean: ## stop the services and delete what was made in this folder (not the services' cache)

@@ -80,7 +80,9 @@ class Attachments:
             case OutputStream(stream):
                 self._receivers[index] = StreamReceiver(stream)
             case OutputDirectory(path):
-                self._receivers[index] = DirectoryReceiver(path, mode=exporter.to_attrs().get("mode", "copy"))
+                directory = DirectoryReceiver(path, mode=exporter.to_attrs().get("mode", "copy"))
+                directory.check()
+                self._receivers[index] = directory
             case OutputLayout(path):
                 if self.layout is not None:
                     raise OptionError(

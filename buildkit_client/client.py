@@ -5,6 +5,7 @@ Reference: client/client.go and its siblings.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from buildkit_client.records import DaemonInfo, UsageRecord, Worker
 from buildkit_client.session.session import Session, shared_key_for
 from buildkit_client.solve import OnStatus, Solve, SolveResult, SolveSpec, local_directories
 from buildkit_client.transport.address import default_address, parse_address
-from buildkit_client.transport.channel import CONTROL, Channel
+from buildkit_client.transport.channel import CONTROL, QUICK_S, Channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from buildkit_client.transport.tls import TlsConfig
+
+# Without this, Python prints warnings of libraries to stderr wherever logging is not set up.
+logging.getLogger("buildkit_client").addHandler(logging.NullHandler())
 
 
 class BuildSession:
@@ -235,7 +239,9 @@ class Client:
 
     def info(self) -> DaemonInfo:
         """Return which BuildKit answers; every field is empty for daemons before 0.11."""
-        response = self._channel.unary(CONTROL + "Info", control_pb2.InfoRequest(), control_pb2.InfoResponse.FromString)
+        response = self._channel.unary(
+            CONTROL + "Info", control_pb2.InfoRequest(), control_pb2.InfoResponse.FromString, timeout_s=QUICK_S
+        )
         return DaemonInfo.from_proto(response.buildkitVersion)
 
     def list_workers(self, filters: Sequence[str] = ()) -> list[Worker]:
@@ -245,7 +251,9 @@ class Client:
             filters: containerd filters, one of which must match.
         """
         request = control_pb2.ListWorkersRequest(filter=filters)
-        response = self._channel.unary(CONTROL + "ListWorkers", request, control_pb2.ListWorkersResponse.FromString)
+        response = self._channel.unary(
+            CONTROL + "ListWorkers", request, control_pb2.ListWorkersResponse.FromString, timeout_s=QUICK_S
+        )
         return [Worker.from_proto(record) for record in response.record]
 
     def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
@@ -286,8 +294,12 @@ class Client:
             minFreeSpace=min_free_bytes,
         )
         with self._channel.translated(is_build=False):
-            for record in self._channel.server_stream(CONTROL + "Prune", request, control_pb2.UsageRecord.FromString):
-                yield UsageRecord.from_proto(record)
+            records = self._channel.server_stream(CONTROL + "Prune", request, control_pb2.UsageRecord.FromString)
+            try:
+                for record in records:
+                    yield UsageRecord.from_proto(record)
+            finally:
+                records.cancel()
 
 
 class RunningBuild:

@@ -6,9 +6,11 @@ nothing that imports gRPC, HTTP or YAML types leaks to callers. This module impo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class BuildKitError(Exception):
@@ -47,8 +49,21 @@ class ConnectError(BuildKitError):
         self.phase = phase
 
 
+BuildPhase = Literal["", "start", "context", "solve", "export"]
+"""How far a build had come: before its first step, reading local directories, running steps, or sending its result
+and caches; empty when no build was running."""
+
+
 class ConnectionLostError(BuildKitError):
-    """The connection or the session to the daemon ended while it was needed."""
+    """The connection or the session to the daemon ended while it was needed.
+
+    Attributes:
+        phase: How far the build had come, see :data:`BuildPhase`.
+    """
+
+    def __init__(self, what: str, *, phase: BuildPhase = "", why: str = "", hint: str = "") -> None:
+        super().__init__(what, why=why, hint=hint)
+        self.phase: BuildPhase = phase
 
 
 class LocalProtocolError(BuildKitError):
@@ -221,3 +236,11 @@ class DaemonError(BuildKitError):
     def __init__(self, what: str, *, details: StatusDetails, why: str = "", hint: str = "") -> None:
         super().__init__(what, why=why, hint=hint)
         self.details = details
+
+
+class SecretError(BuildKitError):
+    """A secret that a build needs cannot be read; the text never holds its value."""
+
+
+class SshAgentError(BuildKitError):
+    """An SSH agent that a build needs cannot be reached."""

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buildkit_client._proto import control_pb2
-from buildkit_client.errors import BuildCancelledError, BuildKitError, ConnectionLostError, SolveError
+from buildkit_client.errors import BuildCancelledError, BuildKitError, BuildPhase, ConnectionLostError, SolveError
 from buildkit_client.progress.graph import BuildGraph
 from buildkit_client.progress.model import StatusUpdate, decode_status
 from buildkit_client.session.session import Session, new_id
 from buildkit_client.transport.channel import CONTROL, Channel
 from buildkit_client.transport.lenient import parse_message
+from buildkit_client.transport.liveness import Liveness
 
 if TYPE_CHECKING:
     from buildkit_client.options import Cache, Exporter, Frontend
@@ -34,6 +35,7 @@ OnStatus = Callable[[StatusUpdate], object]
 """Gets every message of the Status stream, in order, in the thread that waits for the build."""
 
 _SILENCE_AFTER_SOLVE_S = 5.0  # client/solve.go: how long Status may stay silent once Solve has returned
+_NO_STATUS_S = 1.0  # the same when it never said anything: a refused request makes no job that could have a status
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,7 @@ class Solve:
         self._channel = channel
         self._session = session
         self._cancelled = False
+        self._lost: ConnectionLostError | None = None
         self._graph = BuildGraph()
         request = spec.to_request(self.ref, session.id)
         self._future = channel.unary_future(
@@ -148,7 +151,10 @@ class Solve:
             control_pb2.StatusRequest(Ref=self.ref),
             partial(parse_message, control_pb2.StatusResponse),
         )
-        self._last_status = time.monotonic()
+        self._last_status_s = time.monotonic()
+        self._has_status = False
+        self._over = threading.Event()
+        self._future.add_done_callback(lambda _: self._watch_silence())
 
     def cancel(self) -> None:
         """Cancel the build on the daemon; may be called from any thread."""
@@ -159,62 +165,90 @@ class Solve:
         """Read progress until the build ends.
 
         Args:
-            on_status: Gets the daemon's messages.
+            on_status: Gets the daemon's messages; what it raises cancels the build.
 
         Raises:
             SolveError: The build failed.
             BuildCancelledError: It was cancelled.
             BuildKitError: The connection, the session or one of its services failed.
         """
+        liveness = Liveness(
+            lambda: max(self._last_status_s, self._session.last_heard_s), self._channel.question, self._lose
+        )
         try:
-            self._future.add_done_callback(lambda _: self._watch_silence())
+            liveness.start()
             self._read_status(on_status)
-            with self._channel.translated():
-                response = self._future.result()
-        except BuildKitError as exc:
-            raise self._explained(exc) from exc
-        except BaseException as exc:
+            response = self._response()
+        except BaseException:
             self.cancel()
             self._status.cancel()
-            if self._cancelled and type(exc).__name__ == "FutureCancelledError":
-                raise BuildCancelledError("the build was cancelled") from exc
             raise
+        finally:
+            self._over.set()
+            liveness.stop()
         return SolveResult(self.ref, dict(response.ExporterResponse), self._session.id)
 
     def _read_status(self, on_status: OnStatus | None) -> None:
-        """Read the Status stream to its end; what ends it matters only when Solve says nothing better."""
+        """Read the Status stream to its end; what ended it does not matter, since Solve tells the same or more."""
+        messages = iter(self._status)
+        while True:
+            try:
+                with self._channel.translated():
+                    message = next(messages, None)
+            except BuildKitError:
+                return
+            if message is None:
+                return
+            self._last_status_s = time.monotonic()
+            self._has_status = True
+            update = decode_status(message)
+            self._graph.apply(update)
+            if on_status is not None:
+                on_status(update)
+
+    def _response(self) -> control_pb2.SolveResponse:
         try:
             with self._channel.translated():
-                for message in self._status:
-                    self._last_status = time.monotonic()
-                    update = decode_status(message)
-                    self._graph.apply(update)
-                    if on_status is not None:
-                        on_status(update)
+                return self._future.result()
         except BuildKitError as exc:
-            if isinstance(exc, ConnectionLostError):
-                self._future.cancel()
-                raise
+            error = self._explained(exc)
+            raise error from (exc if error is not exc else exc.__cause__)
 
     def _watch_silence(self) -> None:
         """End the Status stream when it stays silent after Solve returned; runs in gRPC's thread."""
-        self._last_status = time.monotonic()
 
         def watch() -> None:
-            while self._status.is_active():
-                left = self._last_status + _SILENCE_AFTER_SOLVE_S - time.monotonic()
-                if left <= 0:
-                    self._status.cancel()
+            while (left_s := self._last_status_s + self._patience_s() - time.monotonic()) > 0:
+                if self._over.wait(left_s):
                     return
-                time.sleep(min(left, 0.25))
+            self._status.cancel()
 
-        if self._status.is_active():
-            threading.Thread(target=watch, name="status-watch", daemon=True).start()
+        self._last_status_s = time.monotonic()
+        if not self._over.is_set() and self._status.is_active():
+            threading.Thread(target=watch, name="status-silence", daemon=True).start()
+
+    def _patience_s(self) -> float:
+        return _SILENCE_AFTER_SOLVE_S if self._has_status else _NO_STATUS_S
+
+    def _lose(self, silence_s: float) -> None:
+        """Give up: the connection is dead; called from the watching thread."""
+        if not self._future.done():
+            self._lost = ConnectionLostError(
+                f"the connection to buildkitd at {self._channel.address} was lost",
+                why=f"nothing was heard from it for {silence_s:.0f} seconds",
+                hint="check the network, and whether the daemon still runs",
+            )
+            self._future.cancel()
+            self._status.cancel()
 
     def _explained(self, exc: BuildKitError) -> BuildKitError:
         """Return an error of the build with what the session and the progress know about it."""
         if self._cancelled:
             return BuildCancelledError("the build was cancelled")
+        exc = self._lost or exc
+        if isinstance(exc, ConnectionLostError):
+            phase, doing = phase_of(self._graph)
+            return ConnectionLostError(f"{exc} {doing}", phase=phase, why=exc.why, hint=exc.hint)
         if isinstance(exc, SolveError):
             vertex = self._graph.vertex(exc.vertex) if exc.vertex else None
             if vertex is not None:
@@ -223,6 +257,32 @@ class Solve:
         if self._session.error is not None and not exc.why:
             exc.why = f"{self._session.error}: {self._session.error.why}".rstrip(": ")
         return exc
+
+
+def phase_of(graph: BuildGraph) -> tuple[BuildPhase, str]:
+    """Say how far a build has come.
+
+    Returns:
+        The phase, and what was going on, to be put behind a sentence: ``during [2/2] RUN make``.
+    """
+    running = [vertex.name for vertex in graph.running]
+    if not running:
+        return ("solve", "between two steps") if graph.started else ("start", "before the first step")
+    exports = [name for name in running if _is_export(name)]
+    contexts = [name for name in running if _is_context(name)]
+    names = exports or contexts or running
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return "export" if exports else "context" if contexts else "solve", f"during {names[0]}{others}"
+
+
+def _is_export(name: str) -> bool:
+    return name.startswith("exporting ")
+
+
+def _is_context(name: str) -> bool:
+    return name.startswith(("[internal] load build ", "[internal] load .dockerignore")) or (
+        name.startswith("[context ") and name.endswith("load from client")
+    )
 
 
 def local_directories(directories: Mapping[str, Path | str]) -> dict[str, Path]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from buildkit_client.oci.archive import ArchiveLimits, ImportedImage, OciArchive, import_oci_archive, write_oci_archive
+from buildkit_client.oci.archive import BlobSource, OciArchive, import_oci_archive, write_oci_archive
 from buildkit_client.oci.blob_store import BlobInfo, BlobStore, BlobWriter
 from buildkit_client.oci.credentials import (
     ChainCredentials,
@@ -23,7 +23,16 @@ from buildkit_client.oci.descriptor import Descriptor, Platform
 from buildkit_client.oci.digest import Digest, HashingWriter, is_digest
 from buildkit_client.oci.image import ImageConfig, ImageIndex, ImageManifest
 from buildkit_client.oci.layout import ImageLayout
+from buildkit_client.oci.read_ahead import read_ahead
 from buildkit_client.oci.reference import Reference
+from buildkit_client.oci.repository import RepositoryBlobs
+from buildkit_client.oci.staging import (
+    ArchiveLimits,
+    ImportedImage,
+    StagedArchive,
+    checked_member_name,
+    stage_oci_archive,
+)
 from buildkit_client.oci.tar_stream import TarKind, TarMember, TarReader, tar_header
 from buildkit_client.oci.token import HostSecurity, HttpOptions
 
@@ -41,6 +50,7 @@ _LAZY = {
 __all__ = [
     "ArchiveLimits",
     "BlobInfo",
+    "BlobSource",
     "BlobStore",
     "BlobWriter",
     "ChainCredentials",
@@ -64,16 +74,21 @@ __all__ = [
     "Platform",
     "Reference",
     "RegistryClient",
+    "RepositoryBlobs",
+    "StagedArchive",
     "StaticCredentials",
     "TarKind",
     "TarMember",
     "TarReader",
     "TransferProgress",
+    "checked_member_name",
     "default_docker_config_path",
     "import_oci_archive",
     "is_digest",
     "pull_image",
     "push_image",
+    "read_ahead",
+    "stage_oci_archive",
     "tar_header",
     "write_oci_archive",
 ]

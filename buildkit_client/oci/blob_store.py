@@ -298,9 +298,7 @@ class BlobStore:
         return BlobInfo(digest, status.st_size, status.st_mtime_ns)
 
     def _refuse_size(self, digest: Digest, actual: int, expected: int) -> NoReturn:
-        raise LayoutError(
-            f"blob {digest} in {self.path} is damaged", why=f"it has {actual} bytes; expected {expected}"
-        )
+        raise LayoutError(f"blob {digest} in {self.path} is damaged", why=f"it has {actual} bytes; expected {expected}")
 
     def _refuse_missing(self, digest: Digest) -> NoReturn:
         raise BlobNotFoundError(f"blob {digest} is not in {self.path}")

@@ -55,6 +55,13 @@ def detect_compression(head: bytes) -> Compression:
     return "none"
 
 
+class ByteReader(Protocol):
+    """What can be read from: of a file, only that."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes, and none only at the end."""
+
+
 class _Decoder(Protocol):
     def read(self, limit: int) -> bytes:
         """Return 1 to ``limit`` bytes, or none at the end."""
@@ -71,7 +78,7 @@ class DecompressedReader(io.RawIOBase):
         compression: What the first bytes showed.
     """
 
-    def __init__(self, source: BinaryIO, limits: DecompressLimits | None = None) -> None:
+    def __init__(self, source: ByteReader, limits: DecompressLimits | None = None) -> None:
         super().__init__()
         self._limits = limits or DecompressLimits()
         self._source = _Source(source)
@@ -117,7 +124,7 @@ class DecompressedReader(io.RawIOBase):
 class _Source:
     """The packed stream: counts what was taken and can give bytes back."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: ByteReader) -> None:
         self._stream = stream
         self._ahead = b""
         self.taken = 0

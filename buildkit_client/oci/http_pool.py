@@ -5,31 +5,65 @@ from __future__ import annotations
 import re
 import ssl
 import urllib.parse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import urllib3
 from urllib3 import exceptions as http_errors
-from urllib3.connection import HTTPSConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from buildkit_client.errors import OptionError
 from buildkit_client.oci.realm import is_loopback
 
 if TYPE_CHECKING:
+    import socket
+
     from buildkit_client.oci.token import HostSecurity, HttpOptions
 
 NO_TLS_REASONS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
 """What OpenSSL calls an answer that is no TLS."""
 
+SEND_TIMEOUT_S = 120.0
+"""How long a chunk of at most 1 MiB may take to be sent."""
+
 _BLOCK_BYTES = 256 << 10
 
 
-class _UnverifiedConnection(HTTPSConnection):
+class _PatientSending:
+    """A connection on which a body may take longer to be sent than the connection to be made.
+
+    The library has one limit for both; between the headers and the body is the place to set another.
+    """
+
+    sock: socket.socket
+
+    def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
+        super().endheaders(message_body, encode_chunked=encode_chunked)  # type: ignore[misc]  # of the other base
+        self.sock.settimeout(SEND_TIMEOUT_S)
+
+
+class _Connection(_PatientSending, HTTPConnection):
+    pass
+
+
+class _TlsConnection(_PatientSending, HTTPSConnection):
+    pass
+
+
+class _UnverifiedConnection(_TlsConnection):
     """A connection whose certificate nobody checks because the caller said so; needs no warning each time."""
 
     def connect(self) -> None:
         super().connect()
         self.is_verified = True
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
 
 
 class _UnverifiedPool(HTTPSConnectionPool):
@@ -59,8 +93,7 @@ def open_pool(
         if not proxy
         else _proxy_manager(proxy, context, connections)
     )
-    if not verify:
-        manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _UnverifiedPool}
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool if verify else _UnverifiedPool}
     return manager
 
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from buildkit_client.errors import LayoutError
 from buildkit_client.oci.digest import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from buildkit_client.oci.decompress import ByteReader
 
 BLOCK_BYTES = 512
 END_MARK = bytes(2 * BLOCK_BYTES)
@@ -70,7 +72,7 @@ class TarMember:
 
 
 class TarReader:
-    """Iterates over a tar stream's members; :meth:`chunks` gives the content of the current one.
+    """Iterates over a tar stream's members; :meth:`chunks` and :meth:`read` give the content of the current one.
 
     Args:
         stream: Read to its end; not closed by us. Reads may return fewer bytes than asked for.
@@ -82,7 +84,7 @@ class TarReader:
     """
 
     def __init__(
-        self, stream: BinaryIO, *, max_entries: int = MAX_ENTRIES, max_total_bytes: int = MAX_TOTAL_BYTES
+        self, stream: ByteReader, *, max_entries: int = MAX_ENTRIES, max_total_bytes: int = MAX_TOTAL_BYTES
     ) -> None:
         self._stream = stream
         self._max_entries = max_entries
@@ -103,12 +105,23 @@ class TarReader:
         Raises:
             LayoutError: The stream is cut short.
         """
-        while self._left:
-            chunk = self._stream.read(min(self._left, CHUNK_BYTES))
-            if not chunk:
-                raise _cut_short()
-            self._left -= len(chunk)
+        while chunk := self.read(CHUNK_BYTES):
             yield chunk
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes of the current member's content, none at its end; -1 stands for the rest.
+
+        This makes the reader itself a stream of that content, for archives in archives.
+
+        Raises:
+            LayoutError: The stream is cut short.
+        """
+        wanted = self._left if size < 0 else min(size, self._left)
+        data = self._stream.read(wanted) if wanted else b""
+        if wanted and not data:
+            raise _cut_short()
+        self._left -= len(data)
+        return data
 
     def read_content(self, limit: int) -> bytes:
         """Return the rest of the current member's content.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from buildkit_client.errors import BlobNotFoundError, ImageFormatError, RegistryError
 from buildkit_client.oci import media_types
 from buildkit_client.oci.image import ImageIndex, ImageManifest, parse_manifest, select_image, walk_image
+from buildkit_client.oci.repository import fetch_part
 
 if TYPE_CHECKING:
     from buildkit_client.oci.descriptor import Descriptor, Platform
@@ -81,7 +82,7 @@ def pull_image(
 
     def fetch_document(descriptor: Descriptor) -> bytes:
         data = documents.get(descriptor.digest)
-        return _fetch_part(client, reference, descriptor) if data is None else data
+        return fetch_part(client, reference, descriptor) if data is None else data
 
     try:
         if platform is not None:
@@ -98,7 +99,8 @@ def pull_image(
 
         parts = list(walk_image(root, read_manifest))
     except ImageFormatError as exc:
-        raise RegistryError(f"cannot pull {reference}", host=client.host, why=str(exc), hint=exc.hint) from exc
+        why = f"{exc}: {exc.why}" if exc.why else str(exc)
+        raise RegistryError(f"cannot pull {reference}", host=client.host, why=why, hint=exc.hint) from exc
     report = on_progress or _ignore_progress
 
     def fetch(part: Descriptor, stop: threading.Event) -> None:
@@ -177,15 +179,6 @@ def push_image(
         for target in targets:
             stored = client.push_manifest(target, data, part.media_type)
     return stored
-
-
-def _fetch_part(client: RegistryClient, reference: Reference, descriptor: Descriptor) -> bytes:
-    """Return a manifest that another one names; the client compares the digest, here the size is compared."""
-    data = client.get_manifest(reference.with_digest(descriptor.digest))[1]
-    if len(data) != descriptor.size_bytes:
-        why = f"manifest {descriptor.digest} has {len(data)} bytes; its descriptor says {descriptor.size_bytes}"
-        raise RegistryError(f"cannot pull {reference}", host=client.host, why=why)
-    return data
 
 
 def _unique(parts: Iterable[Descriptor]) -> list[Descriptor]:

@@ -328,7 +328,7 @@ class _Transfer:
         self._stats.missing += 1
         if len(self._stats.missing_names) < _SHOWN_NAMES:
             self._stats.missing_names.append(show_path(path))
-        _log.warning("%s of %s was listed and cannot be sent: %s", show_path(path), self._stats.name, why)
+        _log.info("%s of %s was listed and cannot be sent: %s", show_path(path), self._stats.name, why)
 
     def _report(self) -> None:
         if self._on_progress is not None:

@@ -14,6 +14,7 @@ import logging
 import secrets
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -43,7 +44,8 @@ HEADER_SHARED_KEY = "x-docker-expose-session-sharedkey"
 HEADER_METHOD = "x-docker-expose-session-grpc-method"
 
 _CALL_HIGH_WATER_BYTES = 1 << 20
-_CLOSE_TIMEOUT_S = 5.0
+_GOODBYE_TIMEOUT_S = 2.0  # how long close() waits for the daemon to end the stream
+_HANDLERS_TIMEOUT_S = 2.0  # and then for handlers to clean up what they have begun to write
 
 _log = logging.getLogger(__name__)
 
@@ -202,6 +204,8 @@ class Session:
         id: Names the session in a Solve request.
         shared_key: As given.
         error: Why the session ended while it was wanted, else None.
+        last_heard_s: When anything came from the daemon last, on the monotonic clock. It asks for our health every
+            five seconds, so a long silence means that the connection is dead; who waits for a build watches this.
     """
 
     def __init__(
@@ -215,6 +219,7 @@ class Session:
         self.id = new_id()
         self.shared_key = shared_key or new_id()
         self.error: BuildKitError | None = None
+        self.last_heard_s = time.monotonic()
         self._open_stream = open_stream
         self._unary = {**health_methods(), **(unary or {})}
         self._streaming = dict(streaming or {})
@@ -224,6 +229,7 @@ class Session:
         self._lock = threading.RLock()
         self._sendable = threading.Condition(self._lock)
         self._calls: dict[int, _Call] = {}
+        self._handlers: set[threading.Thread] = set()
         self._closing = False
         self._ended = threading.Event()
         self._outer: ByteStreamCall | None = None
@@ -233,22 +239,36 @@ class Session:
         """Open the stream and begin to serve."""
         metadata = [(HEADER_SESSION_ID, self.id), (HEADER_SHARED_KEY, self.shared_key)]
         metadata += [(HEADER_METHOD, path) for path in (*self._unary, *self._streaming)]
+        self.last_heard_s = time.monotonic()
         self._outer = self._open_stream(self._outgoing(), metadata)
         self._reader = threading.Thread(target=self._read, name=f"session-{self.id[:6]}", daemon=True)
         self._reader.start()
         return self
 
     def close(self) -> None:
-        """End the session: say so to the daemon, wait a few seconds for its goodbye, then drop the stream."""
+        """End the session at once; what the daemon still wanted is cancelled.
+
+        Says goodbye, and waits a few seconds at most: for the daemon's, and for handlers to clean up.
+        """
         with self._lock:
             self._closing = True
-            self._sendable.notify_all()
+            self._end_calls()
         if self._outer is None or self._reader is None:
             return
-        if not self._ended.wait(_CLOSE_TIMEOUT_S):
+        if not self._ended.wait(_GOODBYE_TIMEOUT_S):
             self._outer.cancel()
-        if self._reader is not threading.current_thread():
-            self._reader.join(_CLOSE_TIMEOUT_S)
+        deadline_s = time.monotonic() + _HANDLERS_TIMEOUT_S
+        with self._lock:
+            threads = [self._reader, *self._handlers]
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline_s - time.monotonic()))
+
+    def _end_calls(self) -> None:
+        for call in self._calls.values():
+            call.end()
+        self._calls.clear()
+        self._sendable.notify_all()
 
     @property
     def is_alive(self) -> bool:
@@ -263,6 +283,9 @@ class Session:
     ) -> None:
         self.close()
 
+    def _is_over(self) -> bool:
+        return self._closing or self._ended.is_set()
+
     # -- bytes out: runs in gRPC's thread ----------------------------------------------------------------------
 
     def _wake_sender(self) -> None:
@@ -272,10 +295,10 @@ class Session:
         """Yield serialised messages as bytes become ready; ends, and so half-closes the stream, on close."""
         while True:
             with self._lock:
-                while not self._connection.has_data_to_send():
-                    if self._closing or self._ended.is_set():
-                        return
+                while not self._connection.has_data_to_send() and not self._is_over():
                     self._sendable.wait()
+                if self._is_over():
+                    return
                 parts = self._connection.data_to_send(OUTER_MESSAGE_BYTES)
                 for call in self._calls.values():
                     call.drained()
@@ -289,6 +312,7 @@ class Session:
             assert self._outer is not None
             for message in self._outer:
                 data = unpack_bytes_message(message)
+                self.last_heard_s = time.monotonic()
                 with self._lock:
                     for event in self._connection.receive_data(data):
                         self._dispatch(event)
@@ -308,10 +332,7 @@ class Session:
             if not self._closing and self.error is None:
                 self.error = error
             self._ended.set()
-            for call in self._calls.values():
-                call.end()
-            self._calls.clear()
-            self._sendable.notify_all()
+            self._end_calls()
         if isinstance(error, RemoteProtocolError) and self._outer is not None:
             self._outer.cancel()
 
@@ -339,9 +360,11 @@ class Session:
                 if not self._closing:
                     self.error = ConnectionLostError("the daemon dropped the session", why=debug)
                 self._closing = True  # the outer stream stays open until we close it
-                self._sendable.notify_all()
+                self._end_calls()
 
     def _start_call(self, stream_id: int, path: str, metadata: Metadata) -> None:
+        if self._is_over():
+            return
         method = self._spelling.get(path.lower())
         if method is None:
             _log.debug("session %s: the daemon called %s, which is not served", self.id, path)
@@ -351,7 +374,9 @@ class Session:
         self._calls[stream_id] = call
         if method != CHECK:
             name = f"session-{self.id[:6]}{method[method.rindex('/') :]}"
-            threading.Thread(target=self._serve, args=(stream_id, call), name=name, daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(stream_id, call), name=name, daemon=True)
+            self._handlers.add(thread)
+            thread.start()
 
     def _serve(self, stream_id: int, call: _Call) -> None:
         """Run one handler; runs in the call's own thread."""
@@ -374,6 +399,7 @@ class Session:
             _log.exception("session %s: %s failed", self.id, call.method)
             code, message = StatusCode.INTERNAL, f"{type(exc).__name__} while serving {call.method}"
         with self._lock:
+            self._handlers.discard(threading.current_thread())
             if self._calls.pop(stream_id, None) is not None:
                 self._connection.end_call(stream_id, code, message)
                 self._sendable.notify()

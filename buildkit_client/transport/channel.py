@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import grpc
 
+from buildkit_client.errors import BuildCancelledError, LocalProtocolError
 from buildkit_client.protocol.grpc_framing import MAX_MESSAGE_BYTES
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.transport.diagnose import diagnose
@@ -21,6 +23,7 @@ from buildkit_client.transport.status import error_from_rpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from buildkit_client.errors import BuildKitError
     from buildkit_client.transport.address import Address
@@ -29,7 +32,15 @@ if TYPE_CHECKING:
 CONTROL = "/moby.buildkit.v1.Control/"
 
 _METADATA_BYTES = 16 << 20
+QUICK_S = 60.0
+"""A limit for calls that a daemon answers from memory."""
 
+_DIAGNOSE_STEP_S = 2.0  # after the library has waited in vain already
+
+# For calls without a session, and for a session that nobody waits for: a dead connection is noticed after 6.5 minutes.
+# A daemon hangs up on clients that ping more often than every five (grpc-go, keepalive.EnforcementPolicy).
+_KEEPALIVE_MS = 360_000
+_KEEPALIVE_TIMEOUT_MS = 30_000  # on TCP also: how long the kernel waits for the daemon's host to acknowledge bytes
 
 M_co = TypeVar("M_co", covariant=True)
 M = TypeVar("M")
@@ -54,6 +65,9 @@ class PendingCall(Protocol[M_co]):
     def cancelled(self) -> bool:
         """Whether we ended it."""
 
+    def done(self) -> bool:
+        """Whether it is over."""
+
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
         """Call a function, in a thread of the library, once the call is over."""
 
@@ -69,6 +83,32 @@ class StreamCall(Protocol[M_co]):
 
     def is_active(self) -> bool:
         """Whether it goes on."""
+
+
+class _Question:
+    """See :class:`~buildkit_client.transport.liveness.Question`."""
+
+    def __init__(self, future: Any) -> None:
+        self._future = future
+        self.add_done_callback = future.add_done_callback
+        self.cancel = future.cancel
+
+    def is_answered(self) -> bool:
+        silent = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        return self._future.code() not in silent
+
+
+class _SessionStream:
+    """The session's call, with our errors."""
+
+    def __init__(self, call: StreamCall[bytes], translated: Callable[[], AbstractContextManager[None]]) -> None:
+        self._call = call
+        self._translated = translated
+        self.cancel = call.cancel
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._translated():
+            yield from self._call
 
 
 def _serialize(message: Message) -> bytes:
@@ -93,6 +133,7 @@ class Channel:
         self._timeout_s = connect_timeout_s
         self._tls: TlsFiles | None = tls.load() if tls is not None and address.scheme == "tcp" else None
         self._server_name = (tls.server_name if tls is not None else "") or address.host
+        self._closed = False
         self._reached = threading.Event()
         self._reaching = threading.Lock()
         self._channel = self._open()
@@ -107,6 +148,9 @@ class Channel:
             ("grpc.enable_retries", 0),
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.service_config_disable_resolution", 1),
+            ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+            ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+            ("grpc.http2.max_pings_without_data", 0),  # a build's quiet step may be longer than two of them
         ]
         if self.address.scheme == "unix":
             options.append(("grpc.default_authority", "localhost"))
@@ -128,6 +172,12 @@ class Channel:
     ) -> M:
         """Make a call with one request and one response.
 
+        Args:
+            path: The method.
+            request: The request.
+            response: Reads the response.
+            timeout_s: None waits as long as the connection lives.
+
         Raises:
             BuildKitError: What the daemon or the connection answered, translated.
         """
@@ -146,10 +196,16 @@ class Channel:
         self.reach()
         return self._channel.unary_stream(path, _serialize, response)(request)
 
-    def session_stream(self, outgoing: Iterator[bytes], metadata: Sequence[tuple[str, str]]) -> StreamCall[bytes]:
-        """Start ``Control.Session`` with messages that are serialised already, both ways."""
+    def session_stream(self, outgoing: Iterator[bytes], metadata: Sequence[tuple[str, str]]) -> _SessionStream:
+        """Start ``Control.Session`` with messages that are serialised already, both ways; its errors are ours."""
         self.reach()
-        return self._channel.stream_stream(CONTROL + "Session", _as_is, _as_is)(outgoing, metadata=tuple(metadata))
+        call = self._channel.stream_stream(CONTROL + "Session", _as_is, _as_is)(outgoing, metadata=tuple(metadata))
+        return _SessionStream(call, partial(self.translated, is_build=False))
+
+    def question(self, timeout_s: float) -> _Question:
+        """Ask the daemon for a sign of life; see :mod:`buildkit_client.transport.liveness`."""
+        self._check_open()
+        return _Question(self._channel.unary_unary(CONTROL + "Info", _as_is, _as_is).future(b"", timeout=timeout_s))
 
     # -- errors ------------------------------------------------------------------------------------------------
 
@@ -167,6 +223,8 @@ class Channel:
             yield
         except grpc.RpcError as exc:
             raise self._translate(exc, is_build=is_build) from exc
+        except grpc.FutureCancelledError as exc:
+            raise BuildCancelledError("the build was cancelled") from exc
 
     def _translate(self, exc: grpc.RpcError, *, is_build: bool) -> BuildKitError:
         code, details, trailers = _facts(exc)
@@ -180,7 +238,9 @@ class Channel:
 
         Raises:
             ConnectError: Nothing or something else answers; says at which phase it ended.
+            LocalProtocolError: The channel is closed.
         """
+        self._check_open()
         if self._reached.is_set():
             return
         with self._reaching:
@@ -193,14 +253,18 @@ class Channel:
                 code, details, _ = _facts(exc)
                 # Daemons before 0.11 do not know the call, which is an answer too; other services do not know Control.
                 if code != StatusCode.UNIMPLEMENTED or "unknown service" in details:
-                    raise diagnose(
-                        self.address, self._tls, self._server_name, timeout_s=self._timeout_s, seen=details
-                    ) from exc
+                    limit_s = min(self._timeout_s, _DIAGNOSE_STEP_S)
+                    raise diagnose(self.address, self._tls, self._server_name, timeout_s=limit_s, seen=details) from exc
             self._reached.set()
 
     def close(self) -> None:
         """Close the connection; calls in progress are cancelled."""
+        self._closed = True
         self._channel.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LocalProtocolError(f"the connection to {self.address} is closed", hint="open a new Client")
 
 
 def _facts(exc: grpc.RpcError) -> tuple[int, str, tuple[tuple[str, str | bytes], ...]]:

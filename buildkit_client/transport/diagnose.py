@@ -250,7 +250,8 @@ def _speaks_tls(address: Address, answer: bytes | OSError, timeout_s: float) -> 
 def _http2_reason(answer: bytes | OSError, *, seen: str) -> tuple[str, str]:
     """Return why and hint from what came back to the first bytes of HTTP/2."""
     if isinstance(answer, TimeoutError):
-        return "it accepts connections but does not answer as HTTP/2", "check that the port is buildkitd's"
+        why = "it accepts connections but does not answer as HTTP/2"
+        return why, "check that it is buildkitd that listens there, and that it is not stuck"
     if isinstance(answer, OSError):
         return f"it closed the connection: {_text(answer)}", "check that the port is buildkitd's"
     if len(answer) >= 9 and answer[3] in (_FRAME_SETTINGS, _FRAME_GOAWAY) and answer[0] == 0:

@@ -17,6 +17,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +52,7 @@ class Fault:
         status: Answered, unless one of the following is set.
         headers: Of that answer.
         body: Of that answer.
+        delay_s: Wait so long before the request's body is read, then answer as always.
         reset_after: Break the connection after so many bytes of the regular answer's body; -1 before any answer.
     """
 
@@ -60,6 +62,7 @@ class Fault:
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    delay_s: float = 0
     reset_after: int | None = None
 
 
@@ -98,6 +101,7 @@ class FakeRegistry:
         mounts: Whether blobs are shared between repositories.
         faults: See :class:`Fault`.
         seen: Every request, in order.
+        scopes_asked: Of the token server, in order.
         violations: What clients did outside the specification.
     """
 
@@ -124,6 +128,7 @@ class FakeRegistry:
         self.seen: list[Seen] = []
         self.violations: list[str] = []
         self.expect_violations = False
+        self.scopes_asked: list[set[str]] = []
         self._tokens: dict[str, tuple[frozenset[tuple[str, str]], list[int]]] = {}
         self.lock = threading.RLock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
@@ -183,6 +188,7 @@ class FakeRegistry:
 
     def new_token(self, scopes: list[str], login: tuple[str, str] | None) -> str | None:
         granted: set[tuple[str, str]] = set()
+        self.scopes_asked.append(set(scopes))
         if login is not None and login != self.login:
             return None
         for scope in scopes:
@@ -243,7 +249,9 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
             if self.fault is not None and self.fault.reset_after == -1:
                 self._reset()
                 return
-            if self.fault is not None and self.fault.reset_after is None:
+            if self.fault is not None and self.fault.delay_s:
+                time.sleep(self.fault.delay_s)
+            elif self.fault is not None and self.fault.reset_after is None:
                 self._read_body()
                 self._answer(self.fault.status, self.fault.body, self.fault.headers)
                 return
@@ -548,7 +556,7 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def _reset(self) -> None:
-            """Break the connection: with a reset when nothing of the body was sent, which would take it back, else not."""
+            """Break the connection; with a reset only when no body was sent, since that takes back what was."""
             self.close_connection = True
             with suppress(OSError):
                 self.wfile.flush()

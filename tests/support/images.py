@@ -44,6 +44,7 @@ def add_image(
             "os": platform.os,
             "config": {"Entrypoint": list(entrypoint), "Env": ["A=b"], "Labels": {"x": "y"}},
             "rootfs": {"type": "layers", "diff_ids": [Digest.of(data) for data in plain]},
+            "history": [{"created_by": f"layer {number}"} for number in range(len(plain))],
         }
     ).encode()
     manifest = ImageManifest(

