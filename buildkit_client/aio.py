@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from buildkit_client.client import BuildSession
     from buildkit_client.oci.credentials import CredentialsProvider
-    from buildkit_client.options import Cache, Exporter, Frontend
+    from buildkit_client.options import Cache, Exporter, Frontend, Secret, SshAgent
     from buildkit_client.progress.model import StatusUpdate
     from buildkit_client.records import DaemonInfo, UsageRecord, Worker
     from buildkit_client.solve import OnStatus, SolveResult
@@ -64,6 +64,8 @@ class AsyncClient:
         *,
         credentials: CredentialsProvider | None = None,
         layout: Path | None = None,
+        secrets: Mapping[str, Secret] | None = None,
+        ssh: Mapping[str, SshAgent] | None = None,
         shared_key: str = "",
     ) -> BuildSession:
         """Open a session that several builds can share; see :meth:`Client.open_session`."""
@@ -73,6 +75,8 @@ class AsyncClient:
                 local_dirs,
                 credentials=credentials,
                 layout=layout,
+                secrets=secrets,
+                ssh=ssh,
                 shared_key=shared_key,
             )
         )
@@ -87,6 +91,8 @@ class AsyncClient:
         cache_exports: Sequence[Cache] = (),
         credentials: CredentialsProvider | None = None,
         entitlements: Sequence[str] = (),
+        secrets: Mapping[str, Secret] | None = None,
+        ssh: Mapping[str, SshAgent] | None = None,
         session: BuildSession | None = None,
         ref: str = "",
         on_status: OnStatus | None = None,
@@ -111,6 +117,8 @@ class AsyncClient:
                 cache_exports=cache_exports,
                 credentials=credentials,
                 entitlements=entitlements,
+                secrets=secrets,
+                ssh=ssh,
                 session=session,
                 ref=ref,
             ) as build:

@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING
 from buildkit_client.errors import BuildKitError, OptionError
 from buildkit_client.oci.descriptor import Descriptor
 from buildkit_client.oci.layout import ImageLayout
-from buildkit_client.options import Exporter, OutputDirectory, OutputFile, OutputLayout, OutputStream
+from buildkit_client.options import OutputDirectory, OutputFile, OutputLayout, OutputStream
 from buildkit_client.session.auth import AuthService
 from buildkit_client.session.content import ContentService, ContentStore
 from buildkit_client.session.filesend import FileReceiver, FileSendService, Receiver, StreamReceiver
 from buildkit_client.session.filesend_local import DirectoryReceiver
 from buildkit_client.session.filesync import FileSyncService
+from buildkit_client.session.secrets import SecretsService
+from buildkit_client.session.ssh import SshService
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from buildkit_client.oci.credentials import CredentialsProvider
+    from buildkit_client.options import Exporter, Secret, SshAgent
     from buildkit_client.session.call import StreamHandler, UnaryHandler
 
 EXPORT_STORE = "export"  # session/content; the store id that ``tar=false`` exporters write to
@@ -39,9 +42,13 @@ class Attachments:
         credentials: Finds registry credentials.
         exporters: The build's exporters; those with an output get a receiver.
         layout: OCI image layout that ``tar=false`` exporters write to, for sessions shared by several builds.
+        secrets: Secret by id.
+        ssh: SSH agent by id.
 
     Raises:
         ContextError: A directory cannot be read.
+        SecretError: A secret's file cannot be read.
+        SshAgentError: An agent does not answer.
         OptionError: An output cannot be written.
     """
 
@@ -52,6 +59,8 @@ class Attachments:
         credentials: CredentialsProvider,
         exporters: Sequence[Exporter] = (),
         layout: ImageLayout | None = None,
+        secrets: Mapping[str, Secret] | None = None,
+        ssh: Mapping[str, SshAgent] | None = None,
     ) -> None:
         self.unary: dict[str, UnaryHandler] = {}
         self.streaming: dict[str, StreamHandler] = {}
@@ -59,11 +68,20 @@ class Attachments:
         self._login_lines: deque[str] = deque()
         self._auth = AuthService(credentials, on_event=self._login_lines.append)
         self._files = FileSyncService(local_dirs)
+        self._secrets = SecretsService(secrets or {})
+        self._ssh = SshService(ssh or {})
         self._receivers: dict[int, Receiver] = {}
         self.unary.update(self._auth.methods())
         if local_dirs:
             self._files.check()
             self.streaming.update(self._files.methods())
+        if secrets:
+            self._secrets.check()
+            self.unary.update(self._secrets.methods())
+        if ssh:
+            self._ssh.check()
+            self.unary.update(self._ssh.unary_methods())
+            self.streaming.update(self._ssh.streaming_methods())
         for index, exporter in enumerate(exporters):
             self._add_output(index, exporter)
         if self._receivers:
@@ -108,7 +126,7 @@ class Attachments:
         Args:
             message: The daemon's whole error text.
         """
-        for service in (self._files, *self._receivers.values(), self._auth):
+        for service in (self._files, self._secrets, self._ssh, *self._receivers.values(), self._auth):
             errors = getattr(service, "errors", None) or [getattr(service, "error", None)]
             for error in errors:
                 if isinstance(error, BuildKitError) and str(error) in message:

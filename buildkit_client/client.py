@@ -18,7 +18,7 @@ from buildkit_client.attachments import Attachments
 from buildkit_client.errors import BuildKitError, OptionError, SolveError
 from buildkit_client.oci.credentials import CredentialsProvider, DockerConfig, default_docker_config_path
 from buildkit_client.oci.layout import ImageLayout
-from buildkit_client.options import Cache, Exporter, Frontend, OutputLayout
+from buildkit_client.options import OutputLayout
 from buildkit_client.progress.model import StatusUpdate, Vertex
 from buildkit_client.records import DaemonInfo, UsageRecord, Worker
 from buildkit_client.session.session import Session, shared_key_for
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from buildkit_client.options import Cache, Exporter, Frontend, Secret, SshAgent
     from buildkit_client.transport.tls import TlsConfig
 
 # Without this, Python prints warnings of libraries to stderr wherever logging is not set up.
@@ -111,6 +112,8 @@ class Client:
         *,
         credentials: CredentialsProvider | None = None,
         layout: Path | None = None,
+        secrets: Mapping[str, Secret] | None = None,
+        ssh: Mapping[str, SshAgent] | None = None,
         shared_key: str = "",
     ) -> BuildSession:
         """Open a session that several builds can share.
@@ -119,6 +122,8 @@ class Client:
             local_dirs: Directory by the name the frontend asks for, usually ``context`` and ``dockerfile``.
             credentials: Finds registry credentials; None reads docker's configuration.
             layout: OCI image layout that builds with an :class:`OutputLayout` write to.
+            secrets: Secret by the id that steps ask for.
+            ssh: SSH agent by the id that steps ask for.
             shared_key: Tells the daemon which copies of directories may be reused; empty derives it from them.
 
         Raises:
@@ -129,6 +134,8 @@ class Client:
             local_dirs=directories,
             credentials=credentials or _docker_credentials(),
             layout=ImageLayout(layout, create=True) if layout is not None else None,
+            secrets=secrets,
+            ssh=ssh,
         )
         return self._start_session(directories, attachments, shared_key)
 
@@ -155,6 +162,8 @@ class Client:
         cache_exports: Sequence[Cache] = (),
         credentials: CredentialsProvider | None = None,
         entitlements: Sequence[str] = (),
+        secrets: Mapping[str, Secret] | None = None,
+        ssh: Mapping[str, SshAgent] | None = None,
         session: BuildSession | None = None,
         ref: str = "",
     ) -> Iterator[RunningBuild]:
@@ -173,7 +182,11 @@ class Client:
         if session is None:
             directories = local_directories(local_dirs or {})
             attachments = Attachments(
-                local_dirs=directories, credentials=credentials or _docker_credentials(), exporters=exporters
+                local_dirs=directories,
+                credentials=credentials or _docker_credentials(),
+                exporters=exporters,
+                secrets=secrets,
+                ssh=ssh,
             )
             owned = self._start_session(directories, attachments, "")
             try:
@@ -181,7 +194,7 @@ class Client:
             finally:
                 owned.close()
         else:
-            _check_shared(session, local_dirs, exporters)
+            _check_shared(session, exporters, own=bool(local_dirs or secrets or ssh))
             yield from _running(self._channel, session, spec, ref)
 
     def solve(
@@ -194,6 +207,8 @@ class Client:
         cache_exports: Sequence[Cache] = (),
         credentials: CredentialsProvider | None = None,
         entitlements: Sequence[str] = (),
+        secrets: Mapping[str, Secret] | None = None,
+        ssh: Mapping[str, SshAgent] | None = None,
         session: BuildSession | None = None,
         ref: str = "",
         on_status: OnStatus | None = None,
@@ -208,8 +223,10 @@ class Client:
             cache_exports: Caches to write.
             credentials: Finds registry credentials; None reads docker's configuration.
             entitlements: What the build may do beyond the sandbox, for example ``network.host``.
-            session: A session to share; None opens one for this build. With one given, ``local_dirs`` and
-                ``credentials`` are its own.
+            secrets: Secret by the id that steps ask for.
+            ssh: SSH agent by the id that steps ask for; ``default`` for those that name none.
+            session: A session to share; None opens one for this build. With one given, ``local_dirs``,
+                ``credentials``, ``secrets`` and ``ssh`` are its own.
             ref: Id of the build in the daemon's history; empty makes one.
             on_status: Gets the daemon's progress messages, in this thread.
 
@@ -218,6 +235,8 @@ class Client:
             ConnectError: The daemon cannot be reached.
             ContextError: A local directory cannot be read.
             CredentialsError: Credentials cannot be found out.
+            SecretError: A secret cannot be read.
+            SshAgentError: An SSH agent does not answer.
             OptionError: An option cannot work; nothing was sent.
             BuildCancelledError: The build was cancelled.
             BuildKitError: Another error, of the connection or of an output.
@@ -230,6 +249,8 @@ class Client:
             cache_exports=cache_exports,
             credentials=credentials,
             entitlements=entitlements,
+            secrets=secrets,
+            ssh=ssh,
             session=session,
             ref=ref,
         ) as build:
@@ -357,14 +378,17 @@ def _report_with_logins(attachments: Attachments, on_status: OnStatus, update: S
         on_status(StatusUpdate(vertexes=tuple(steps)))
 
 
-def _check_shared(session: BuildSession, local_dirs: object, exporters: Sequence[Exporter]) -> None:
+def _check_shared(session: BuildSession, exporters: Sequence[Exporter], *, own: bool) -> None:
     """Refuse what a shared session cannot serve.
 
     The daemon names an exporter's stream by its index in the solve alone, so two builds of one session that both send
     something back could not be told apart.
     """
-    if local_dirs:
-        raise OptionError("local directories belong to the session when one is given", hint="give them to open_session")
+    if own:
+        raise OptionError(
+            "directories, secrets and SSH agents belong to the session when one is given",
+            hint="give them to open_session",
+        )
     for exporter in exporters:
         if exporter.output is not None and not isinstance(exporter.output, OutputLayout):
             raise OptionError(

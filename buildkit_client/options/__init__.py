@@ -14,6 +14,7 @@ from buildkit_client.options.exporters import (
     RawExporter,
 )
 from buildkit_client.options.frontend import DockerfileFrontend, Frontend, RawFrontend
+from buildkit_client.options.secrets import Secret, SecretCallback, SecretFile, SecretValue, SshAgent
 
 __all__ = [
     "Cache",
@@ -33,4 +34,9 @@ __all__ = [
     "RawExporter",
     "RawFrontend",
     "RegistryCache",
+    "Secret",
+    "SecretCallback",
+    "SecretFile",
+    "SecretValue",
+    "SshAgent",
 ]

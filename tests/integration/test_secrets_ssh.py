@@ -1,0 +1,159 @@
+"""Secrets and SSH agents reach the steps that ask for them, with a real daemon."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from buildkit_client import (
+    Client,
+    DockerfileFrontend,
+    SecretCallback,
+    SecretError,
+    SecretFile,
+    SecretValue,
+    SolveError,
+    SshAgent,
+    SshAgentError,
+)
+from buildkit_client.progress import PlainProgress
+from tests.support.go_tools import GoToolMissingError, go_tool
+
+CANARY = b"canary-9d1e no newline"
+
+
+def build(services, context, text, **options):
+    context.mkdir(exist_ok=True)
+    (context / "Dockerfile").write_text(f"FROM {services.base_image}\n{text}\n")
+    shown: list[str] = []
+    progress = PlainProgress(shown.append)
+    with Client(services.buildkit_host) as client:
+        client.solve(
+            DockerfileFrontend(no_cache=True),
+            local_dirs={"context": context, "dockerfile": context},
+            on_status=progress.update,
+            **options,
+        )
+    progress.finish()
+    return "".join(shown)
+
+
+def test_secrets_of_every_kind_arrive_byte_for_byte(services, tmp_path):
+    (tmp_path / "token").write_bytes(CANARY)
+    mounts = " ".join(f"--mount=type=secret,id={name}" for name in ("file", "value", "callback"))
+    check = " && ".join(
+        f'[ "$(md5sum < /run/secrets/{name})" = "$(printf "canary-9d1e no newline" | md5sum)" ]'
+        for name in ("file", "value", "callback")
+    )
+    shown = build(
+        services,
+        tmp_path / "context",
+        f"RUN {mounts} {check} && [ ! -e /run/secrets/other ] && echo all there",
+        secrets={
+            "file": SecretFile(tmp_path / "token"),
+            "value": SecretValue(CANARY),
+            "callback": SecretCallback(lambda: CANARY),
+        },
+    )
+    assert "all there" in shown
+
+
+def test_a_required_secret_that_is_not_given_fails_the_step(services, tmp_path):
+    with pytest.raises(SolveError, match="secret token: not found"):
+        build(services, tmp_path / "context", "RUN --mount=type=secret,id=token,required=true cat /run/secrets/token")
+
+
+def test_an_optional_secret_may_be_missing(services, tmp_path):
+    shown = build(
+        services, tmp_path / "context", "RUN --mount=type=secret,id=token [ ! -e /run/secrets/token ] && echo went on"
+    )
+    assert "went on" in shown
+
+
+def test_a_secret_file_that_is_missing_is_told_before_anything_is_sent(services, tmp_path):
+    with pytest.raises(SecretError, match="'token'"):
+        build(services, tmp_path / "context", "RUN true", secrets={"token": SecretFile(tmp_path / "none")})
+
+
+def test_our_error_wins_when_a_secret_breaks_in_the_middle(services, tmp_path):
+    def broken() -> bytes:
+        return bytes(600_000)
+
+    with pytest.raises(SecretError, match="too large"):
+        build(
+            services,
+            tmp_path / "context",
+            "RUN --mount=type=secret,id=token,required=true true",
+            secrets={"token": SecretCallback(broken)},
+        )
+
+
+@pytest.fixture
+def agent(tmp_path):
+    if shutil.which("ssh-agent") is None:
+        pytest.skip("needs OpenSSH's agent")
+    path = tmp_path / "agent.sock"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 10
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    subprocess.run(["ssh-add", "-q", tmp_path / "key"], check=True, env={**os.environ, "SSH_AUTH_SOCK": str(path)})
+    yield path
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture
+def context(tmp_path):
+    """A context with a program that asks the agent: the base image has no SSH client."""
+    try:
+        program = go_tool("agentclient")
+    except GoToolMissingError as exc:
+        pytest.skip(str(exc))
+    context = tmp_path / "context"
+    context.mkdir()
+    shutil.copy(program, context / "ask")
+    return context
+
+
+LIST_KEYS, REMOVE_ALL_KEYS = 11, 19
+FAILURE, KEYS = 5, 12
+
+
+def test_a_step_lists_the_agents_keys(services, context, agent):
+    shown = build(
+        services,
+        context,
+        f"COPY ask /ask\nRUN --mount=type=ssh /ask {LIST_KEYS}",
+        ssh={"default": SshAgent(agent)},
+    )
+    assert f"answer {KEYS} number 1" in shown
+
+
+def test_a_step_cannot_remove_the_agents_keys(services, context, agent):
+    shown = build(
+        services,
+        context,
+        f"COPY ask /ask\nRUN --mount=type=ssh,id=deploy,required=true /ask {REMOVE_ALL_KEYS}",
+        ssh={"deploy": SshAgent(agent)},
+    )
+    assert f"answer {FAILURE} " in shown
+    listed = subprocess.run(
+        ["ssh-add", "-l"], check=True, env={**os.environ, "SSH_AUTH_SOCK": str(agent)}, capture_output=True, text=True
+    )
+    assert "ED25519" in listed.stdout
+
+
+def test_a_required_agent_that_is_not_given_fails_the_step(services, tmp_path):
+    with pytest.raises(SolveError, match="no SSH key"):
+        build(services, tmp_path / "context", "RUN --mount=type=ssh,required=true true")
+
+
+def test_an_agent_that_is_gone_is_told_before_anything_is_sent(services, tmp_path):
+    with pytest.raises(SshAgentError, match="'default'"):
+        build(services, tmp_path / "context", "RUN true", ssh={"default": SshAgent(tmp_path / "none.sock")})

@@ -1,0 +1,3 @@
+module agentclient
+
+go 1.21

@@ -1,0 +1,42 @@
+// Sends one request to the SSH agent of a build step and prints the answer's type and the number that follows it.
+//
+//	agentclient TYPE
+//
+// The base image has no SSH client; this one is a single static file that a Dockerfile can COPY.
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+)
+
+func main() {
+	kind, err := strconv.Atoi(os.Args[1])
+	check(err)
+	agent, err := net.Dial("unix", os.Getenv("SSH_AUTH_SOCK"))
+	check(err)
+	_, err = agent.Write([]byte{0, 0, 0, 1, byte(kind)})
+	check(err)
+	head := make([]byte, 4)
+	_, err = io.ReadFull(agent, head)
+	check(err)
+	body := make([]byte, binary.BigEndian.Uint32(head))
+	_, err = io.ReadFull(agent, body)
+	check(err)
+	number := uint32(0)
+	if len(body) >= 5 {
+		number = binary.BigEndian.Uint32(body[1:5])
+	}
+	fmt.Printf("answer %d number %d\n", body[0], number)
+}
+
+func check(err error) {
+	if err != nil {
+		fmt.Println("failed:", err)
+		os.Exit(1)
+	}
+}
