@@ -53,7 +53,9 @@ def run(command: list[str], **env: str) -> Cost:
 
 
 def show(what: str, cost: Cost, size_mb: int) -> None:
-    print(f"{what:<44} {cost.seconds:8.2f} s {size_mb / cost.seconds:8.0f} MB/s {cost.rss_mb:8.0f} MB memory", flush=True)
+    print(
+        f"{what:<44} {cost.seconds:8.2f} s {size_mb / cost.seconds:8.0f} MB/s {cost.rss_mb:8.0f} MB memory", flush=True
+    )
 
 
 def make_image(layout: ImageLayout, size_mb: int) -> Descriptor:
@@ -73,7 +75,9 @@ def make_image(layout: ImageLayout, size_mb: int) -> Descriptor:
         {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}}
     ).encode()
     layout.put_blob(config)
-    document = ImageManifest(Descriptor.of("application/vnd.oci.image.config.v1+json", config), tuple(layers)).to_bytes()
+    document = ImageManifest(
+        Descriptor.of("application/vnd.oci.image.config.v1+json", config), tuple(layers)
+    ).to_bytes()
     layout.put_blob(document)
     return Descriptor.of("application/vnd.oci.image.manifest.v1+json", document)
 
@@ -131,7 +135,9 @@ def main() -> None:
         racks = folder / "config" / "racks"
         for rack, params in (("local", {}), ("fresh", {}), ("remote", {"registry": options.registry})):
             (racks / rack).mkdir(parents=True)
-            (racks / rack / "params.json").write_text(json.dumps({key: value for key, value in params.items() if value}))
+            (racks / rack / "params.json").write_text(
+                json.dumps({key: value for key, value in params.items() if value})
+            )
         layout = ImageLayout.create(racks / "local" / "images")
         image = make_image(layout, options.size_mb)
         tag = f"localhost/app:web.{BUILD_ID}"

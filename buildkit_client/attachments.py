@@ -110,6 +110,11 @@ class Attachments:
                     )
                 self.layout = ImageLayout(path, create=True)
 
+    @property
+    def vanished_files(self) -> tuple[str, ...]:
+        """Files that were gone when the daemon wanted them, so that it got them empty: the first of each transfer."""
+        return tuple(name for transfer in self._files.transfers for name in transfer.missing_names)
+
     def take_login_lines(self) -> list[str]:
         """Return what happened about registry logins since the last call, a line each, as progress shows it."""
         lines = []

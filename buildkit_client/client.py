@@ -59,6 +59,14 @@ class BuildSession:
         """Whether the daemon can still call us."""
         return self._session.is_alive
 
+    @property
+    def vanished_files(self) -> tuple[str, ...]:
+        """Files that were gone when the daemon wanted them, so that it got them empty and went on: the first ones.
+
+        Names are relative to their directory and ready to show.
+        """
+        return self._attachments.vanished_files
+
     def close(self) -> None:
         """End the session; builds that still need it fail."""
         self._session.close()

@@ -238,6 +238,7 @@ class Solve:
                 why=f"nothing was heard from it for {silence_s:.0f} seconds",
                 hint="check the network, and whether the daemon still runs",
             )
+            self._session.abort(self._lost)
             self._future.cancel()
             self._status.cancel()
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn
 
+from convox.build_errors import ImageError
 from convox.build_log import LinePrefixer
-from convox.errors import BuildError, ConvoxError, ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from buildkit_client import BuildSession, Client, SolveError, StatusUpdate
-    from buildkit_client.progress import PlainProgress
+    from buildkit_client import BuildSession, Client, StatusUpdate
     from convox.build_log import LogTee
     from convox.images import ImageStore
     from convox.plan import PlannedImage
+
+_IMPORT, _EXPORT = "importing cache manifest from ", "exporting cache"
+_LOST_BLOB = "blob unknown to registry"
+_CANCEL_S = 3.0  # how long the builder has to end what was cancelled; its last lines are worth no longer wait
 
 
 class ImageJob:
@@ -73,20 +78,64 @@ class ImageJob:
 
     def run(self) -> None:
         """Solve; leaves the digest or the error on this object."""
+        try:
+            # What the first try ran need not run again, also when nothing else may come from a cache.
+            if not self._try(no_cache=not self._is_cached):
+                for is_last in (False, True):
+                    self._log.line(f"{self.label} | WARNING: the registry lost a blob that it had, trying again")
+                    if self._try(no_cache=False, is_last=is_last):
+                        break
+        except BaseException as exc:
+            self.error = exc
+
+    def _try(self, *, no_cache: bool, is_last: bool = False) -> bool:
+        """Solve once; False when it is worth another time.
+
+        Docker's registry, with its images on a disk, may deny for a moment a blob that it got twice at once. Images of
+        one app share layers with each other and with their caches, so that happens to a build all of itself; the next
+        time the blob is there and is not sent again.
+        """
+        from buildkit_client import SolveError  # noqa: PLC0415 (needs grpc)
         from buildkit_client.progress import PlainProgress, ProgressDriver  # noqa: PLC0415 (needs protobuf)
 
         prefixer = LinePrefixer(f"{self.label} | ", self._log.write)
         progress = PlainProgress(prefixer.write, errors="surrogateescape")
         try:
             with ProgressDriver(progress) as driver:
-                self._solve(driver.update)
-            self._warn_about_caches(progress)
-        except BaseException as exc:
-            self.error = exc
+
+                def on_status(update: StatusUpdate) -> None:
+                    driver.update(_without_missing_caches(update))
+                    self._log.check()
+
+                self._solve(on_status, no_cache=no_cache)
+            self._log.check()
+            self._check_files()
+        except SolveError as exc:
+            if not is_last and _LOST_BLOB in exc.details.message:
+                return False
+            raise
         finally:
             prefixer.close()
+        failed = [one for one in progress.graph.failed if one.name.startswith((_IMPORT, _EXPORT))]
+        if not is_last and any(_LOST_BLOB in one.error for one in failed):
+            return False
+        for one in failed:
+            # The build goes on without a cache that cannot be used or kept.
+            self._log.line(f"{self.label} | WARNING: {one.name} failed: {' '.join(one.error.split())}")
+        return True
 
-    def _solve(self, on_status: Callable[[StatusUpdate], object]) -> None:
+    def _check_files(self) -> None:
+        """Fail when files vanished during the upload: the image has them empty."""
+        from buildkit_client import ContextError  # noqa: PLC0415 (needs grpc)
+
+        if names := self._session.vanished_files:
+            raise ContextError(
+                f"cannot read {', '.join(names)} of the build context",
+                why="gone while the build ran",
+                hint="build again, or exclude in .dockerignore what comes and goes",
+            )
+
+    def _solve(self, on_status: Callable[[StatusUpdate], object], *, no_cache: bool) -> None:
         from buildkit_client import BuildCancelledError, DockerfileFrontend  # noqa: PLC0415 (needs grpc)
 
         image = self.image
@@ -95,7 +144,7 @@ class ImageJob:
             filename=image.dockerfile,
             target=image.target,
             build_args=image.build_args,
-            no_cache=not self._is_cached,
+            no_cache=no_cache,
             platforms=self._platforms,
         )
         with self._cancel_lock:
@@ -114,26 +163,20 @@ class ImageJob:
                     build.cancel()
             self.digest = build.wait(on_status).digest
 
-    def _warn_about_caches(self, progress: PlainProgress) -> None:
-        """Say which cache could not be used or kept, as the build goes on without it."""
-        failed = [
-            state for state in progress.graph.failed if state.name.startswith(("importing cache", "exporting cache"))
-        ]
-        for state in failed:
-            missing = "not found" in state.error and state.name.startswith("importing")
-            if not missing:  # the first build of a service has no cache to find
-                self._log.line(f"{self.label} | WARNING: {state.name} failed: {state.error}")
 
-
-def solve_all(jobs: Sequence[ImageJob]) -> dict[str, str]:
+def solve_all(jobs: Sequence[ImageJob], *, repository: str) -> dict[str, str]:
     """Run all jobs at once; the first that fails cancels the others.
+
+    Args:
+        jobs: At least one.
+        repository: Where the images go, for error texts.
 
     Returns:
         Digest by service.
 
     Raises:
         BuildError: A job failed.
-        BuildKitError: The connection failed.
+        StoreError: The log cannot be kept.
         KeyboardInterrupt: An interrupt arrived; the builds have been cancelled.
     """
     changed = threading.Condition()
@@ -146,57 +189,60 @@ def solve_all(jobs: Sequence[ImageJob]) -> dict[str, str]:
             changed.notify()
 
     threads = [threading.Thread(target=run, args=(job,), name=f"build-{job.label}", daemon=True) for job in jobs]
+    first_failed: ImageJob | None = None
     try:
         for thread in threads:
             thread.start()
-        first_failed = None
-        while len(done) < len(jobs):
-            with changed:
+        with changed:
+            while len(done) < len(jobs):
+                # Bounded, so that an interrupt is seen wherever a wait without end cannot be interrupted.
                 changed.wait(0.5)
-            if first_failed is None:
-                first_failed = next((job for job in done if job.error is not None), None)
-                if first_failed is not None:
-                    for job in jobs:
-                        if job is not first_failed:
-                            job.cancel()
-        first_failed = first_failed or next((job for job in done if job.error is not None), None)
+                if first_failed is None:
+                    first_failed = _first_failed(done)
+                    if first_failed is not None:
+                        _cancel(jobs)
     except BaseException:
-        for job in jobs:
-            job.cancel()
+        _cancel(jobs)
+        deadline = time.monotonic() + _CANCEL_S
         for thread in threads:
             if thread.ident is not None:
-                thread.join(5.0)
+                thread.join(max(0.0, deadline - time.monotonic()))
         raise
-    if first_failed is not None and first_failed.error is not None:
-        raise _explained(first_failed) from first_failed.error
+    first_failed = first_failed or _first_failed(done)
+    if first_failed is not None:
+        _raise_error(first_failed, repository)
     return {service: job.digest for job in jobs for service in job.image.services}
 
 
-def _explained(job: ImageJob) -> BaseException:
-    """Return the error of a job as the build's error."""
-    from buildkit_client import BuildKitError, SolveError  # noqa: PLC0415 (not needed by every command)
-
-    error = job.error
-    assert error is not None
-    if isinstance(error, SolveError):
-        return ServiceBuildError(job.label, error)
-    if isinstance(error, (BuildKitError, ConvoxError)):
-        return error
-    return BuildError(f"build failed in service {job.label}", why=f"{type(error).__name__}: {error}")
+def _first_failed(done: Sequence[ImageJob]) -> ImageJob | None:
+    return next((job for job in done if job.error is not None), None)
 
 
-class ServiceBuildError(BuildError):
-    """An image of the build failed.
+def _cancel(jobs: Sequence[ImageJob]) -> None:
+    for job in jobs:
+        job.cancel()
 
-    Attributes:
-        service: The services it was for.
-        solve_error: What the builder said, with the place in the Dockerfile.
-    """
 
-    def __init__(self, service: str, error: SolveError) -> None:
-        code = {"auth": ExitCode.AUTH, "push": ExitCode.PUSH}.get(error.kind, ExitCode.FAILED)
-        super().__init__(
-            "build failed", why=f"service {service}: {error.details.message}", hint=error.hint, exit_code=code
-        )
-        self.service = service
-        self.solve_error = error
+def _raise_error(job: ImageJob, repository: str) -> NoReturn:
+    """Raise what made a job fail: the library's errors as the build's, all others as they are."""
+    from buildkit_client import BuildKitError  # noqa: PLC0415 (not needed by every command)
+
+    if isinstance(job.error, BuildKitError):
+        raise ImageError(job.label, job.error, repository=repository) from job.error
+    assert job.error is not None
+    raise job.error
+
+
+def _without_missing_caches(update: StatusUpdate) -> StatusUpdate:
+    """Return a status in which a cache that is not there is no error: the first build of a service has none."""
+    from buildkit_client.progress import VertexLog  # noqa: PLC0415 (not needed by every command)
+
+    missing = [one for one in update.vertexes if one.name.startswith(_IMPORT) and one.error.endswith(": not found")]
+    if not missing:
+        return update
+    vertexes = tuple(replace(one, error="") if one in missing else one for one in update.vertexes)
+    notes = tuple(
+        VertexLog(one.digest, data=b"not found: this build makes it\n", timestamp_ns=one.completed_ns or 0)
+        for one in missing
+    )
+    return replace(update, vertexes=vertexes, logs=(*update.logs, *notes))

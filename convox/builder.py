@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convox.errors import RackError
-from convox.rack_params import is_masked
+from convox.build_errors import unreachable, unusable_tls
+from convox.buildkitd_setup import ProgramsMissingError
+from convox.errors import BuilderError, RackError
+from convox.settings import quieten_libraries
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
 
     from buildkit_client import Client
     from buildkit_client.oci import CredentialsProvider
@@ -18,35 +21,53 @@ DEFAULT_ADDRESS = "unix:///run/buildkit/buildkitd.sock"
 """Where buildkitd listens when nothing else is said."""
 
 
-def connect(rack: Rack, *, buildkit_host: str) -> Client:
+def connect(rack: Rack, *, buildkit_host: str, start_local: Callable[[], str] | None = None) -> Client:
     """Return a client of the first of the rack's builders that answers.
 
     Args:
         rack: Names the builders and the TLS files.
         buildkit_host: Address to use when the rack names none; empty takes the platform's default.
+        start_local: Starts a builder of our own and returns its address; called when nobody named a builder and none
+            answers at the platform's default address.
 
     Raises:
-        ConnectError: None of them answers; the error is the last one's.
-        OptionError: A TLS file cannot be read.
+        BuilderError: None of them answers, or a TLS file cannot be used.
     """
-    from buildkit_client import Client, ConnectError, TlsConfig  # noqa: PLC0415 (not needed by every command)
+    quieten_libraries()
+    from buildkit_client import ConnectError, OptionError  # noqa: PLC0415 (imports gRPC)
 
-    addresses = rack.builders or (buildkit_host or DEFAULT_ADDRESS,)
-    files = {name: Path(rack.param(f"tls_{name}")) for name in ("ca", "cert", "key") if rack.param(f"tls_{name}")}
-    tls = TlsConfig(**files, server_name=rack.param("tls_server_name")) if files else None
-    for address in addresses:
-        client = Client(address, tls=tls)
+    errors: list[ConnectError] = []
+    named = rack.builders or ((buildkit_host,) if buildkit_host else ())
+    for address in named or (DEFAULT_ADDRESS,):
         try:
-            client.info()
-        except ConnectError:
-            client.close()
-            if address == addresses[-1]:
-                raise
-        else:
-            return client
-    raise RackError(
-        "the rack names no builder", hint="convox rack params set builder=unix:///run/buildkit/buildkitd.sock"
-    )
+            return _reach(rack, address)
+        except ConnectError as exc:
+            errors.append(exc)
+        except OptionError as exc:
+            raise unusable_tls(exc) from exc
+    if named or start_local is None:
+        raise unreachable(errors, is_named=bool(named)) from errors[-1]
+    try:
+        return _reach(rack, start_local())
+    except ProgramsMissingError as exc:
+        raise BuilderError(
+            "no builder answers, and none can be started here", why=f"{errors[-1].why}; {exc.why}", hint=exc.hint
+        ) from exc
+
+
+def _reach(rack: Rack, address: str) -> Client:
+    """Return a client that has answered once."""
+    from buildkit_client import Client, TlsConfig  # noqa: PLC0415 (imports gRPC)
+
+    files = {name: Path(rack.param(f"tls_{name}")) for name in ("ca", "cert", "key") if rack.param(f"tls_{name}")}
+    server_name = rack.param("tls_server_name")
+    client = Client(address, tls=TlsConfig(**files, server_name=server_name) if files or server_name else None)
+    try:
+        client.info()
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 def credentials(rack: Rack, *, docker_config_path: Path) -> CredentialsProvider:
@@ -77,11 +98,6 @@ def credentials(rack: Rack, *, docker_config_path: Path) -> CredentialsProvider:
         host = rack.param("registry").split("/", 1)[0]
         providers.append(StaticCredentials({host: Credentials(*login)}, source="rack param registry_username"))
     return ChainCredentials(*providers, DockerConfig(docker_config_path))
-
-
-def secrets(rack: Rack) -> list[str]:
-    """Return the rack's values that must not be shown."""
-    return [value for name, value in rack.params.items() if is_masked(name)]
 
 
 def _login(rack: Rack, prefix: str) -> tuple[str, str] | None:

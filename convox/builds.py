@@ -8,32 +8,37 @@ Reference: convox/convox pkg/cli/build.go, build; pkg/build/build.go, execute.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from convox.build_args import looks_secret
 from convox.build_jobs import ImageJob, solve_all
 from convox.build_log import LogTee
-from convox.models import Build, BuildStatus, Release, new_build_id, new_release_id, now
+from convox.errors import BuildError, ConvoxError
+from convox.models import Build, BuildStatus, Release, new_build_id, now
+from convox.source import describe_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from buildkit_client import BuildSession, Client
     from buildkit_client.oci import CredentialsProvider
-    from convox.build_log import TakeBytes
     from convox.images import ImageStore
+    from convox.manifest import Manifest
     from convox.plan import Plan, PlannedImage
     from convox.store import Store
+
+_MIN_SECRET_ARG = 8  # a shorter one may well be a word that every log has
 
 
 class Reporter(Protocol):
     """Where a build says what it does."""
 
-    def step(self, text: str) -> AbstractContextManager[object]:
+    def step(self, text: str) -> contextlib.AbstractContextManager[object]:
         """Show a step: ``text... `` and, when the block ends well, ``OK``."""
 
     def write(self, data: bytes) -> None:
@@ -56,6 +61,7 @@ class BuildRequest:
         is_cached: Whether steps may come from a cache.
         is_development: Build the stage ``development`` where there is one.
         environ: Where ``NAME`` alone finds its value.
+        flags: Flags that name app and rack on the command line, for hints.
     """
 
     app: str
@@ -66,6 +72,11 @@ class BuildRequest:
     is_cached: bool = True
     is_development: bool = False
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    flags: str = ""
+
+    def log_command(self, build_id: str) -> str:
+        """Return the command that shows the log of this build."""
+        return f"convox builds logs {build_id} {self.flags or f'-a {self.app}'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +89,7 @@ class BuildSite:
         images: Where images go.
         connect: Reaches the builder.
         credentials: Registry credentials of the build.
-        secrets: Values that must not be shown or kept.
+        secrets: Values that must not be shown or kept; a build adds those that it finds among its arguments.
         platforms: To build for; empty takes the builder's.
     """
 
@@ -87,7 +98,7 @@ class BuildSite:
     images: ImageStore
     connect: ConnectBuilder
     credentials: CredentialsProvider
-    secrets: Sequence[str] = field(default=(), repr=False)
+    secrets: list[str] = field(default_factory=list, repr=False)
     platforms: Sequence[str] = ()
 
 
@@ -98,7 +109,7 @@ class ConnectBuilder(Protocol):
         """Return a client that has answered once.
 
         Raises:
-            ConnectError: It cannot be reached.
+            ConvoxError: It cannot be reached.
         """
 
 
@@ -106,67 +117,91 @@ def run_build(request: BuildRequest, site: BuildSite, reporter: Reporter) -> tup
     """Build an app and return its finished record and its release.
 
     Raises:
-        ConvoxError: The manifest or the plan is wrong, or an image could not be built (:class:`BuildError`).
-        BuildKitError: The builder could not be reached, or refused.
+        ConvoxError: The manifest or the plan is wrong, the builder cannot be reached, or an image could not be built
+            (:class:`~convox.errors.BuildError`).
+        BuildKitError: The builder, or the place for the images, cannot be used.
         KeyboardInterrupt: It was interrupted; the builder has been told.
 
     In every case but a store that cannot be used, a record of the build is left behind.
     """
-    from convox.source import describe_source  # noqa: PLC0415 (starts git)
     from convox.store.logs import LogWriter  # noqa: PLC0415 (not needed by every command)
-
-    source = describe_source(request.path, environ=request.environ)
-    build = _create_record(request, site, git_sha=source.sha, description=source.description)
-    with LogWriter(site.store.logs_dir, build.app, build.id) as log:
-        run = _Run(request, site, reporter, build, log.write)
-        try:
-            return run.execute()
-        except BaseException as exc:
-            run.fail(exc)
-            raise
-
-
-def _create_record(request: BuildRequest, site: BuildSite, *, git_sha: str, description: str) -> Build:
-    from convox.store.process import current_process_id  # noqa: PLC0415 (not needed by every command)
     from convox.store.new_records import add_build  # noqa: PLC0415 (not needed by every command)
+    from convox.store.process import current_process_id  # noqa: PLC0415 (not needed by every command)
 
     build = Build(
         id=new_build_id(),
         app=request.app,
-        description=description if request.description is None else request.description,
-        git_sha=git_sha,
         process=current_process_id(),
         repository=site.images.repository,
         started=now(),
     )
     build = add_build(site.store, build)
-    return site.store.update_build(build.app, build.id, logs=f"object://{build.app}/build/{build.id}/logs")
+    try:
+        with LogWriter(site.store.logs_dir, build.app, build.id) as writer:
+            log = LogTee(reporter.write, writer.write, site.secrets)
+            try:
+                return _Run(request, site, reporter, build, log).execute()
+            except BaseException as exc:
+                log.end(f"ERROR: {_failure(exc, site.secrets)}")
+                raise
+    except BaseException as exc:
+        _end_failed(site, build, exc)
+        if isinstance(exc, BuildError):
+            exc.hint = f"{exc.hint}\n{request.log_command(build.id)}".lstrip("\n")
+        raise
+
+
+def _end_failed(site: BuildSite, build: Build, exc: BaseException) -> None:
+    """Leave the record ``failed``, with its reason; the first error is what counts, so this raises none."""
+    with contextlib.suppress(ConvoxError):
+        site.store.update_build(
+            build.app, build.id, status=BuildStatus.FAILED, reason=_failure(exc, site.secrets), ended=now()
+        )
+
+
+def _failure(exc: BaseException, secrets: Sequence[str]) -> str:
+    """Return in one text why a build failed, without secrets."""
+    from convox.masking import scrub  # noqa: PLC0415 (not needed by every command)
+
+    if isinstance(exc, KeyboardInterrupt):
+        return "cancelled"
+    text, why = str(exc) or type(exc).__name__, getattr(exc, "why", "")
+    if isinstance(exc, BuildError) and why:
+        text = why  # that the build failed is what the record says anyway
+    elif why:
+        text = f"{text}: {why}"
+    return scrub(text, secrets)
 
 
 class _Run:
     """One build in progress."""
 
-    def __init__(
-        self, request: BuildRequest, site: BuildSite, reporter: Reporter, build: Build, keep: TakeBytes
-    ) -> None:
+    def __init__(self, request: BuildRequest, site: BuildSite, reporter: Reporter, build: Build, log: LogTee) -> None:
         self._request = request
         self._site = site
         self._reporter = reporter
         self._build = build
-        self._keep = keep
-        self._log = LogTee(reporter.write, keep, site.secrets)
+        self._log = log
 
     def execute(self) -> tuple[Build, Release]:
         request, site = self._request, self._site
+        source = describe_source(request.path, environ=request.environ)
+        self._update(
+            description=source.description if request.description is None else request.description,
+            git_sha=source.sha,
+            logs=f"object://{self._build.app}/build/{self._build.id}/logs",
+        )
         latest = site.store.latest_release(request.app)
-        env = _parse_env(latest.env if latest is not None else "")
+        env = latest.environment if latest is not None else {}
         with self._reporter.step("Packaging source"):
-            manifest_text, plan = self._plan(env)
+            manifest, plan = self._plan(env)
+        site.secrets.extend(_secret_args(plan))
+        self._log.hide(site.secrets)
         for warning in plan.warnings:
             self._log.line(f"WARNING: {warning}")
-        with ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
+            client = stack.enter_context(site.connect())  # may start a builder, which is a step of its own
             with self._reporter.step("Uploading source"):
-                client = stack.enter_context(site.connect())
                 jobs = [
                     ImageJob(
                         image,
@@ -180,15 +215,18 @@ class _Run:
                     for image, session in self._open_sessions(plan, client, stack)
                 ]
             with self._reporter.step("Starting build"):
-                self._build = site.store.update_build(
-                    request.app, self._build.id, status=BuildStatus.RUNNING, manifest=manifest_text
-                )
-            digests = solve_all(jobs)
-        self._log.close()
-        entrypoint = self._entrypoint(plan, digests)
-        return self._complete(latest, manifest_text, digests, entrypoint)
+                self._update(status=BuildStatus.RUNNING, manifest=manifest.text)
+            digests = solve_all(jobs, repository=site.images.repository)
+        self._log.flush()
+        self._log.check()
+        last = manifest.services[-1].name
+        entrypoint = self._entrypoint(plan.image_for(last), digests[last])
+        return self._complete(latest, digests, entrypoint)
 
-    def _plan(self, env: Mapping[str, str]) -> tuple[str, Plan]:
+    def _update(self, **changes: object) -> None:
+        self._build = self._site.store.update_build(self._build.app, self._build.id, **changes)
+
+    def _plan(self, env: Mapping[str, str]) -> tuple[Manifest, Plan]:
         """Read the manifest and find out what to build."""
         from convox.build_args import managed_values, parse_build_args  # noqa: PLC0415 (not needed by every command)
         from convox.manifest import load_manifest  # noqa: PLC0415 (not needed by every command)
@@ -214,9 +252,11 @@ class _Run:
             build_args=build_args,
             is_development=request.is_development,
         )
-        return manifest.text, plan
+        return manifest, plan
 
-    def _open_sessions(self, plan: Plan, client: Client, stack: ExitStack) -> list[tuple[PlannedImage, BuildSession]]:
+    def _open_sessions(
+        self, plan: Plan, client: Client, stack: contextlib.ExitStack
+    ) -> list[tuple[PlannedImage, BuildSession]]:
         """Open one session for each folder that images are built from, and pair every image with its own."""
         sessions: dict[object, BuildSession] = {}
         pairs = []
@@ -227,7 +267,7 @@ class _Run:
             pairs.append((image, sessions[key]))
         return pairs
 
-    def _open_session(self, image: PlannedImage, client: Client, stack: ExitStack) -> BuildSession:
+    def _open_session(self, image: PlannedImage, client: Client, stack: contextlib.ExitStack) -> BuildSession:
         folder, shared_key = image.context_path, ""
         if image.inline_dockerfile is not None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="convox-")))
@@ -241,65 +281,27 @@ class _Run:
             shared_key=shared_key,
         )
 
-    def _entrypoint(self, plan: Plan, digests: Mapping[str, str]) -> str:
-        """Return the last service's entrypoint; a build does not fail because it cannot be read."""
+    def _entrypoint(self, image: PlannedImage, digest: str) -> str:
+        """Return the entrypoint of an image; a build does not fail because it cannot be read."""
         from buildkit_client import BuildKitError  # noqa: PLC0415 (not needed by every command)
 
-        last = plan.images[-1]
         try:
-            return self._site.images.entrypoint(last, digests[last.services[-1]], self._site.credentials)
+            return self._site.images.entrypoint(image, digest, self._site.credentials)
         except BuildKitError as exc:
-            self._reporter.notice(f"the entrypoint of {last.tags[-1]} is not recorded: {exc}")
+            why = f": {exc.why}" if exc.why else ""
+            self._reporter.notice(f"WARNING: the entrypoint of {image.tags[-1]} is not recorded: {exc}{why}")
             return ""
 
-    def _complete(
-        self, latest: Release | None, manifest_text: str, digests: Mapping[str, str], entrypoint: str
-    ) -> tuple[Build, Release]:
-        from convox.store.new_records import add_release  # noqa: PLC0415 (not needed by every command)
+    def _complete(self, latest: Release | None, digests: Mapping[str, str], entrypoint: str) -> tuple[Build, Release]:
+        from convox.store.new_records import complete_build  # noqa: PLC0415 (not needed by every command)
 
-        store = self._site.store
-        release = add_release(
-            store,
-            Release(
-                id=new_release_id(),
-                app=self._build.app,
-                build=self._build.id,
-                env=latest.env if latest is not None else "",
-                manifest=manifest_text,
-                description=self._build.description,
-                created=now(),
-            ),
-        )
-        self._build = store.update_build(
-            self._build.app,
-            self._build.id,
-            status=BuildStatus.COMPLETE,
-            release=release.id,
-            entrypoint=entrypoint,
-            images=digests,
-            ended=now(),
+        env = latest.env if latest is not None else ""
+        self._build, release = complete_build(
+            self._site.store, self._build, env=env, images=digests, entrypoint=entrypoint
         )
         return self._build, release
 
-    def fail(self, exc: BaseException) -> None:
-        """Leave the record ``failed``, with its reason, and the reason at the end of the log."""
-        from convox.masking import scrub  # noqa: PLC0415 (not needed by every command)
 
-        reason = "cancelled" if isinstance(exc, KeyboardInterrupt) else str(exc) or type(exc).__name__
-        why = getattr(exc, "why", "")
-        text = scrub(f"{reason}: {why}" if why else reason, self._site.secrets)
-        self._log.close()
-        self._keep(f"ERROR: {text}\n".encode())
-        self._site.store.update_build(
-            self._build.app, self._build.id, status=BuildStatus.FAILED, reason=text, ended=now()
-        )
-
-
-def _parse_env(text: str) -> dict[str, str]:
-    """Return a release's environment as values by name."""
-    values: dict[str, str] = {}
-    for line in text.splitlines():
-        name, equals, value = line.partition("=")
-        if equals and name:
-            values[name] = value
-    return values
+def _secret_args(plan: Plan) -> list[str]:
+    """Return the values of build arguments whose names look like those of secrets."""
+    return [value for image in plan.images for name, value in image.build_args.items() if looks_secret(name)]

@@ -63,5 +63,11 @@ class ArchiveError(ConvoxError):
     """An export file cannot be written or read."""
 
 
+class BuilderError(ConvoxError):
+    """The builder cannot be reached, or the local one cannot be started or stopped."""
+
+    exit_code = ExitCode.CONNECTION
+
+
 class BuildError(ConvoxError):
     """A build ended without its images; the record says why."""

@@ -6,19 +6,25 @@ Both are one role, :class:`ImageStore`, so that a build does not know which one 
 from __future__ import annotations
 
 import shlex
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from convox.errors import RackError
+from convox.rack import LOCAL_REGISTRY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from buildkit_client.oci import CredentialsProvider
     from buildkit_client.options import Cache, Compression, Exporter
+    from convox.archive_images import ImageSource, ImageTarget
+    from convox.models import Build
     from convox.plan import PlannedImage
     from convox.rack import Rack
+
 
 class ImageStore(Protocol):
     """Where images go.
@@ -47,6 +53,20 @@ class ImageStore(Protocol):
 
         Raises:
             BuildKitError: The image's config cannot be read.
+        """
+
+    def open_source(self, credentials: CredentialsProvider) -> AbstractContextManager[ImageSource]:
+        """Return where exports read images.
+
+        Raises:
+            BuildKitError: It cannot be used.
+        """
+
+    def open_target(self, credentials: CredentialsProvider) -> AbstractContextManager[ImageTarget]:
+        """Return where imports put images.
+
+        Raises:
+            BuildKitError: It cannot be used.
         """
 
 
@@ -85,6 +105,20 @@ class LayoutImages:
         descriptor = layout.find(image.tags[0])
         return "" if descriptor is None else shlex.join(layout.read_config(descriptor).entrypoint)
 
+    @contextmanager
+    def open_source(self, credentials: CredentialsProvider) -> Iterator[ImageSource]:  # noqa: ARG002 - of the role
+        """Open the layout."""
+        from convox.archive_images import LayoutSource  # noqa: PLC0415 (not needed by every command)
+
+        yield LayoutSource(self.path)
+
+    @contextmanager
+    def open_target(self, credentials: CredentialsProvider) -> Iterator[ImageTarget]:  # noqa: ARG002 - of the role
+        """Open the layout."""
+        from convox.archive_images import LayoutTarget  # noqa: PLC0415 (not needed by every command)
+
+        yield LayoutTarget(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class RegistryImages:
@@ -95,12 +129,14 @@ class RegistryImages:
         is_insecure: It speaks plain HTTP, or has a certificate that cannot be verified.
         cache: ``registry`` keeps a cache for each service, ``inline`` one inside the images, ``none`` nothing.
         compression: Of layers and cache; empty takes the builder's default.
+        scratch_path: Folder for what an import or export keeps for a while, made when missing; None for the system's.
     """
 
     repository: str
     is_insecure: bool = False
     cache: str = "registry"
     compression: str = ""
+    scratch_path: Path | None = None
 
     @property
     def layout_path(self) -> Path | None:
@@ -123,7 +159,8 @@ class RegistryImages:
     def caches(self, image: PlannedImage) -> tuple[Sequence[Cache], Sequence[Cache]]:
         """Return the registry caches of the image's services.
 
-        A cache is exported for the first service of an image that several share, and imported from all of theirs.
+        An image that several services share is exported to the cache of each, so that a service finds its own the
+        day it is no longer the same as the others.
         """
         from buildkit_client.options import RawCache, RegistryCache  # noqa: PLC0415 (not needed by every command)
 
@@ -133,16 +170,19 @@ class RegistryImages:
             latest = RegistryCache(ref=self._latest(image), insecure=self.is_insecure)
             return [latest], [RawCache("inline")]
         imports = [RegistryCache(ref=ref, insecure=self.is_insecure) for ref in image.cache_refs]
-        export = RegistryCache(
-            ref=image.cache_refs[0],
-            mode="max",
-            image_manifest=True,
-            oci_media_types=True,
-            ignore_error=True,
-            insecure=self.is_insecure,
-            compression=self._checked_compression(),
-        )
-        return imports, [export]
+        exports = [
+            RegistryCache(
+                ref=ref,
+                mode="max",
+                image_manifest=True,
+                oci_media_types=True,
+                ignore_error=True,
+                insecure=self.is_insecure,
+                compression=self._checked_compression(),
+            )
+            for ref in image.cache_refs
+        ]
+        return imports, exports
 
     def _latest(self, image: PlannedImage) -> str:
         """Return the tag that always names the newest image of a service, where an inline cache is found again."""
@@ -163,6 +203,27 @@ class RegistryImages:
         with RegistryClient(image.tags[0], credentials, insecure=self.is_insecure) as registry:
             return shlex.join(registry.read_config(digest).entrypoint)
 
+    @contextmanager
+    def open_source(self, credentials: CredentialsProvider) -> Iterator[ImageSource]:
+        """Open a connection to the registry."""
+        from buildkit_client.oci import Reference, RegistryClient  # noqa: PLC0415 (not needed by every command)
+        from convox.archive_images import RegistrySource  # noqa: PLC0415 (not needed by every command)
+
+        with RegistryClient(self.repository, credentials, insecure=self.is_insecure) as registry:
+            yield RegistrySource(registry, Reference.parse(self.repository), self.scratch_path)
+
+    @contextmanager
+    def open_target(self, credentials: CredentialsProvider) -> Iterator[ImageTarget]:
+        """Open a connection to the registry, and a folder for what waits to be sent."""
+        from buildkit_client.oci import Reference, RegistryClient  # noqa: PLC0415 (not needed by every command)
+        from convox.archive_images import RegistryTarget, scratch_folder  # noqa: PLC0415 (not needed by every command)
+
+        with (
+            RegistryClient(self.repository, credentials, insecure=self.is_insecure) as registry,
+            scratch_folder(self.scratch_path) as folder,
+        ):
+            yield RegistryTarget(registry, Reference.parse(self.repository), folder)
+
 
 def image_store(rack: Rack, app: str) -> ImageStore:
     """Return where a rack keeps the images of an app."""
@@ -173,4 +234,19 @@ def image_store(rack: Rack, app: str) -> ImageStore:
         is_insecure=rack.param("registry_insecure") == "true",
         cache=rack.param("cache"),
         compression=rack.param("compression"),
+        scratch_path=rack.transfers_path,
+    )
+
+
+def stored_images(rack: Rack, build: Build) -> ImageStore:
+    """Return where the images of an earlier build are, also when the rack's registry is another one by now."""
+    images = image_store(rack, build.app)
+    if build.repository in ("", images.repository):
+        return images
+    if build.repository.startswith(f"{LOCAL_REGISTRY}/"):
+        return LayoutImages(build.repository, rack.images_path)
+    return RegistryImages(
+        build.repository,
+        is_insecure=rack.param("registry_insecure") == "true",
+        scratch_path=rack.transfers_path,
     )

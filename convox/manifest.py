@@ -149,6 +149,28 @@ def parse_manifest(text: str, env: Mapping[str, str], *, name: str = DEFAULT_NAM
     return _build_manifest(text, env, name=name, path=None)
 
 
+def service_names(text: str, env: Mapping[str, str], *, name: str = DEFAULT_NAME) -> tuple[str, ...]:
+    """Return the names of a manifest's services; nothing else in it is checked, and no value is required.
+
+    Args:
+        text: The manifest.
+        env: As for :func:`load_manifest`.
+        name: What messages call it.
+
+    Returns:
+        In file order; empty for a manifest without services.
+
+    Raises:
+        ManifestError: The text is too large, or is not YAML with a mapping of services.
+    """
+    if len(text) > MAX_SIZE_BYTES:
+        raise _too_large(name)
+    reader = _Reader(name)
+    filled, lines = interpolate(text, env)
+    root = reader.root(parse_yaml(filled, name=name, source=text, lines=lines))
+    return tuple(entry.key.value for entry in reader.service_entries(root))
+
+
 def interpolate(text: str, env: Mapping[str, str]) -> tuple[str, tuple[int, ...]]:
     """Put values in for ``${NAME}``; an unknown name becomes empty, a ``}`` ends every name.
 
@@ -328,13 +350,16 @@ class _Reader:
                     self.declared_at.setdefault(part.value, part.line)
         return tuple(found)
 
-    def services(self, root: YamlMap, environment: tuple[str, ...]) -> Iterator[Service]:
+    def service_entries(self, root: YamlMap) -> tuple[YamlEntry, ...]:
         node = root.get("services")
         if node is None:
-            return
+            return ()
         if not isinstance(node, YamlMap):
             raise self._error(node.line, f"services must be a mapping of names, not {node.in_words}")
-        for entry in node.entries:
+        return node.entries
+
+    def services(self, root: YamlMap, environment: tuple[str, ...]) -> Iterator[Service]:
+        for entry in self.service_entries(root):
             if entry.key.kind not in ("str", "int"):
                 raise self._error(entry.key.line, f"unknown key type: {entry.key.go_type}", hint="put it in quotes")
             yield self._service(entry, environment)

@@ -169,6 +169,16 @@ class Release:
     description: str = ""
     created: datetime | None = None
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment's values by name."""
+        values: dict[str, str] = {}
+        for line in self.env.splitlines():
+            name, equals, value = line.partition("=")
+            if equals and name:
+                values[name] = value
+        return values
+
     def to_json(self) -> dict[str, object]:
         """Return the record as Convox writes it; ``env`` holds its values in clear."""
         return {

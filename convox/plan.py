@@ -155,13 +155,8 @@ def make_plan(
         if len(service.name) + 1 + max(len(build_id), len("buildcache")) > MAX_TAG:
             raise folder.error(service.line, f"service name {service.name} is too long to be part of a tag")
         image = planner.image(service)
-        key = (
-            image.context_path,
-            image.dockerfile,
-            image.inline_dockerfile,
-            image.target,
-            tuple(image.build_args.items()),
-        )
+        # The target follows from the Dockerfile, so it is part of the key already.
+        key = (image.context_path, image.dockerfile, image.inline_dockerfile, tuple(image.build_args.items()))
         images.setdefault(key, image)
         members.setdefault(key, []).append(service.name)
     planned = tuple(

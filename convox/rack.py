@@ -87,6 +87,11 @@ class Rack:
         """OCI image layout of a rack without a registry; may not exist yet."""
         return self.path / "images"
 
+    @property
+    def transfers_path(self) -> Path:
+        """Folder for what imports and exports keep for a while; may not exist yet."""
+        return self.path / "transfers"
+
     def repository(self, app: str) -> str:
         """Return where an app's images go, without a tag: ``<registry>/<app>``.
 

@@ -171,6 +171,14 @@ class Settings:
         return name
 
 
+def quieten_libraries() -> None:
+    """Keep the gRPC library from printing what it finds odd about a connection: our errors say it once, in words.
+
+    It reads this variable when it is imported, and has no other way to be told.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def check_app_name(name: str, source: str = "") -> None:
     """Refuse a name that cannot be part of a repository, a folder and a record.
 

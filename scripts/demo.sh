@@ -34,5 +34,5 @@ step convox builds -a hello
 step convox builds info "$build" -a hello
 step convox builds logs "$build" -a hello
 step convox builds export "$build" -a hello -f "$scratch/hello.tgz"
-step tar -tzf "$scratch/hello.tgz"
+step ls -l "$scratch/hello.tgz"
 printf '\nRecords and images are in %s; to look again: export CONVOX_CONFIG=%s\n' "$scratch" "$CONVOX_CONFIG"

@@ -8,8 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
 
 from tests.support.services import Services, ServicesMissingError
+
+# A shared machine stalls now and then: how long one example takes says nothing about the code.
+settings.register_profile("ci", deadline=None)
+settings.register_profile("deep", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

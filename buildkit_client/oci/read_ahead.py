@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 WORKERS = 4
 """How many blobs are read at once."""
-CHUNKS_AHEAD = 4
-"""How many chunks of each may wait to be taken; of 1 MiB each, this makes 16 MiB."""
+CHUNKS_AHEAD = 2
+"""How many chunks of each may wait to be taken; of 1 MiB each, and with one more in each reader's hand, 12 MiB."""
 
 
 def read_ahead(

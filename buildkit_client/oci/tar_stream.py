@@ -250,8 +250,10 @@ def tar_header(
 def _check_sum(block: bytes) -> None:
     stored = _number(block[148:156], "checksum")
     plain = sum(block) - sum(block[148:156]) + 8 * 0x20
+    if stored == plain:
+        return
     high = sum(1 for byte in block[:148] + block[156:] if byte > 0x7F)
-    if stored not in (plain, plain - 256 * high):  # some old writers summed signed bytes
+    if stored != plain - 256 * high:  # some old writers summed signed bytes
         raise _damaged("a header's checksum is wrong; perhaps it is no tar archive")
 
 

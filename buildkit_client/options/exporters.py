@@ -8,6 +8,7 @@ Reference: exporter/containerimage/opts.go; exporter/oci/export.go; client/solve
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Compression = Literal["uncompressed", "gzip", "estargz", "zstd"]
+
+_ANNOTATION = re.compile(r"annotation(?:-manifest|-index)?(?:-descriptor)?(?:\[[^\]]*\])?\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def _common_attrs(exporter: ImageExporter | OciExporter) -> dict[str, str]:
     if exporter.source_date_epoch is not None:
         attrs["source-date-epoch"] = str(exporter.source_date_epoch)
     for name, value in exporter.annotations.items():
-        attrs[name if name.startswith("annotation") else f"annotation.{name}"] = value
+        attrs[name if _ANNOTATION.match(name) else f"annotation.{name}"] = value
     return attrs
 
 
@@ -147,7 +150,7 @@ class ImageExporter:
         Raises:
             OptionError: ``push`` without a name.
         """
-        if self.push and not self.name:
+        if self.push and not any([self.name] if isinstance(self.name, str) else self.name):
             raise OptionError(
                 "an image cannot be pushed without a name", hint="name it like registry.example.com/app:tag"
             )

@@ -99,7 +99,7 @@ class DockerfileFrontend:
         fields = (
             ("filename", self.filename),
             ("target", self.target),
-            ("platform", ",".join(self.platforms)),
+            ("platform", ",".join(_several(self.platforms))),
             ("force-network-mode", self.network),
             ("hostname", self.hostname),
             ("cgroup-parent", self.cgroup_parent),
@@ -114,7 +114,7 @@ class DockerfileFrontend:
         if self.no_cache is True:
             attrs["no-cache"] = ""
         elif self.no_cache:
-            attrs["no-cache"] = ",".join(self.no_cache)
+            attrs["no-cache"] = ",".join(_several(self.no_cache))
         for prefix, values, what in (
             ("build-arg:", self.build_args, "build argument"),
             ("label:", self.labels, "label"),
@@ -122,7 +122,12 @@ class DockerfileFrontend:
             if "" in values:
                 raise OptionError(f"a {what} has an empty name")
             attrs.update({prefix + name: value for name, value in values.items()})
-        if not all(self.platforms):
+        if not all(_several(self.platforms)):
             raise OptionError("a platform is empty", hint="write platforms like linux/amd64")
         attrs.update(self.attrs)
         return attrs
+
+
+def _several(values: Sequence[str]) -> Sequence[str]:
+    """Return values as a sequence of texts; a single text, which is a sequence of letters, counts as one value."""
+    return (values,) if isinstance(values, str) else values

@@ -61,7 +61,6 @@ class VertexState:
         "statuses",
         "warnings",
         "was_cached",
-        "was_completed",
     )
 
     def __init__(self, digest: str, *, name: str = "", is_group: bool = False, tail_lines: int = TAIL_LINES) -> None:
@@ -70,7 +69,6 @@ class VertexState:
         self.inputs: tuple[str, ...] = ()
         self.cached = False
         self.was_cached = False
-        self.was_completed = False
         self.error = ""
         self.is_group = is_group
         self.is_hidden = is_group
@@ -183,7 +181,6 @@ class VertexState:
             self._by_start[vertex.started_ns] = vertex.completed_ns
             self.intervals = merge_intervals(self._by_start.items())
         self.was_cached = self.was_cached or vertex.cached
-        self.was_completed = self.was_completed or vertex.completed_ns is not None
         return changed
 
     def _refresh_group(self) -> bool:
@@ -206,7 +203,6 @@ class VertexState:
                 self.error = member.error
         self.intervals = merge_intervals(self._by_start.items())
         self.was_cached = self.was_cached or self.cached
-        self.was_completed = self.was_completed or self.is_completed
         return changed or self.cached != old_cached or self.error != old_error or (was_hidden and not self.is_hidden)
 
 
@@ -374,12 +370,16 @@ class BuildGraph:
         )
 
     def cache_summary(self) -> CacheSummary:
-        """Say which of the user's own completed steps came from the cache."""
+        """Say which of the user's own completed steps came from the cache.
+
+        One report is enough: the daemon fetches a cached layer when a later step needs it, and reports that as another,
+        uncached run of the same vertex.
+        """
         cached: list[str] = []
         executed: list[str] = []
         for state in self._started:
             if is_user_step(state.name) and state.is_completed and not state.error:
-                (cached if state.cached else executed).append(state.name)
+                (cached if state.was_cached else executed).append(state.name)
         return CacheSummary(
             cached=tuple(cached),
             executed=tuple(executed),

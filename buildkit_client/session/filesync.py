@@ -8,6 +8,7 @@ Reference: session/filesync/filesync.go, fsSyncProvider; tonistiigi/fsutil, send
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -27,7 +28,7 @@ from buildkit_client.protocol.fsutil_stat import show_path
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session.beneath import Beneath
 from buildkit_client.session.call import CallCancelledError, RpcError
-from buildkit_client.session.walk import Selection, open_context, walk
+from buildkit_client.session.walk import Selection, open_context, unreadable, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -62,7 +63,7 @@ class TransferStats:
         entries: Entries listed.
         files: Files whose content was sent.
         content_bytes: Bytes of their content.
-        missing: Files that were listed and could not be opened afterwards; the daemon gets them empty.
+        missing: Files that were listed and gone afterwards; the daemon gets them empty.
         missing_names: The first ten of them, ready to show.
         duration_s: Seconds from the daemon's call to the transfer's end; 0 while it runs.
         is_complete: Whether the daemon has confirmed the end.
@@ -296,10 +297,19 @@ class _Transfer:
                 size = 0
 
     def _read(self, path: bytes) -> Generator[bytes, None, None]:
-        """Yield a file's content in pieces; nothing when it cannot be opened or is no regular file any more."""
+        """Yield a file's content in pieces; nothing when it is gone or is no regular file any more.
+
+        Raises:
+            ContextError: It is there and cannot be read. Sent empty, as the reference sends it, the daemon would keep
+                the empty copy and take it for the file in every later build too.
+        """
         try:
             descriptor = self._beneath.open(path, _OPEN_FLAGS)
         except OSError as exc:
+            if exc.errno == errno.ENXIO:
+                return  # a socket: it is listed as a file and has no content
+            if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise unreadable(path, exc) from exc
             self._miss(path, exc.strerror or str(exc))
             return
         try:
@@ -317,9 +327,7 @@ class _Transfer:
                     return  # the end; special file systems may give less than wanted before it
                 wanted = _READ_BYTES
         except OSError as exc:
-            raise ContextError(
-                f"cannot read {show_path(path)} of the build context", why=exc.strerror or str(exc)
-            ) from exc
+            raise unreadable(path, exc) from exc
         finally:
             os.close(descriptor)
 

@@ -264,6 +264,16 @@ class Session:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline_s - time.monotonic()))
 
+    def abort(self, error: BuildKitError) -> None:
+        """End the session without a goodbye, because nobody would hear it.
+
+        Args:
+            error: Why; it becomes :attr:`error`.
+        """
+        self._finish(error)
+        if self._outer is not None:
+            self._outer.cancel()
+
     def _end_calls(self) -> None:
         for call in self._calls.values():
             call.end()

@@ -242,7 +242,7 @@ def _scan(full_path: bytes, path: bytes, *, must_read: bool) -> Iterator[os.DirE
     except OSError as exc:
         if isinstance(exc, PermissionError) and not must_read:
             return iter(())
-        raise _unreadable(path, exc) from exc
+        raise unreadable(path, exc) from exc
 
 
 class _Lister:
@@ -282,7 +282,7 @@ class _Lister:
         except OSError as exc:
             if isinstance(exc, NotADirectoryError):
                 return None
-            raise _unreadable(path, exc) from exc
+            raise unreadable(path, exc) from exc
         return Stat(path, go_mode(st_mode), size, info.st_mtime_ns, linkname, devmajor, devminor, xattrs)
 
 
@@ -319,7 +319,7 @@ else:
         return _NO_XATTRS
 
 
-def _unreadable(path: bytes, exc: OSError) -> ContextError:
+def unreadable(path: bytes, exc: OSError) -> ContextError:
     """Make the error for something selected that cannot be read."""
     what = f"cannot read {show_path(path)} of the build context" if path else "cannot read the build context"
     return ContextError(

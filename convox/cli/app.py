@@ -24,6 +24,7 @@ from convox.settings import Settings
 
 COMMANDS: dict[str, str] = {
     "build": "convox.cli.build:app",
+    "builder": "convox.cli.builder:app",
     "builds": "convox.cli.builds:app",
     "help": "convox.cli.about:help_app",
     "rack": "convox.cli.racks:rack_app",
@@ -127,20 +128,27 @@ def _show(exc: BaseException, console: Console, context: CliContext | None) -> i
 
 
 class _Terminable:
-    """While this is open, a request to end the process ends it as Ctrl-C does: with the records in order."""
+    """While this is open, Ctrl-C or a request to end the process ends the command, with the records in order.
+
+    Only the first counts: what follows it is soon over, and another one in the middle of that would leave a build
+    without its end.
+    """
 
     def __enter__(self) -> None:
         self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(number) is signal.SIG_DFL:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                     self._before[number] = signal.signal(number, self._end)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, handler)
 
     def _end(self, number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG002
+        for one in self._before:
+            signal.signal(one, signal.SIG_IGN)
         raise KeyboardInterrupt
 
 

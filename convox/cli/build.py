@@ -47,6 +47,7 @@ def build(
     from convox import builder  # noqa: PLC0415
     from convox.builds import BuildRequest, BuildSite, run_build  # noqa: PLC0415
     from convox.images import image_store  # noqa: PLC0415
+    from convox.local_builder import LocalBuilder  # noqa: PLC0415
 
     cx: CliContext = ctx.obj
     console = cx.console
@@ -56,6 +57,10 @@ def build(
             console.notice(f"{flag} has no effect here: {_NO_EFFECT[flag]}")
     with cx.records(app=app, rack=rack) as records:
         settings = records.settings
+
+        def start_local() -> str:
+            return LocalBuilder.of(settings).start(console.step).address
+
         request = BuildRequest(
             app=records.app,
             path=settings.cwd / Path(directory or "."),
@@ -65,14 +70,17 @@ def build(
             is_cached=not no_cache,
             is_development=development,
             environ=settings.environ,
+            flags=f"-a {records.app}" + (f" -r {rack}" if rack else ""),
         )
         site = BuildSite(
             rack=records.rack.name,
             store=records.store,
             images=image_store(records.rack, records.app),
-            connect=partial(builder.connect, records.rack, buildkit_host=settings.buildkit_host),
+            connect=partial(
+                builder.connect, records.rack, buildkit_host=settings.buildkit_host, start_local=start_local
+            ),
             credentials=builder.credentials(records.rack, docker_config_path=settings.docker_config_path),
-            secrets=builder.secrets(records.rack),
+            secrets=cx.secrets,
             platforms=tuple(part for part in records.rack.param("platform").split(",") if part),
         )
         record, release = run_build(request, site, console)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from convox.cli import transfers
 from convox.cli.command import Command, Group
 from convox.cli.flags import read_count
 from convox.cli.params import (
@@ -28,6 +29,8 @@ class BuildsGroup(Group):
 
 
 app = typer.Typer(cls=BuildsGroup, name="builds", help="Work with builds.", rich_markup_mode=None, add_completion=False)
+app.command("export", cls=Command)(transfers.export_build)
+app.command("import", cls=Command)(transfers.import_build)
 
 
 @app.command("list", cls=Command, hidden=True)

@@ -1,14 +1,16 @@
-"""Adding records under a fresh id: the id is drawn at random, and drawn again where it is taken."""
+"""Adding records under a fresh id, drawn at random and drawn again where it is taken; and ending a build well."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from convox.models import Build, Release, new_build_id, new_release_id
+from convox.models import Build, BuildStatus, Release, new_build_id, new_release_id, now
 from convox.store import IdTakenError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from convox.store import Store
 
 _ATTEMPTS = 10  # 26**10 ids: a second collision in a row is a broken random source, not bad luck
@@ -48,3 +50,44 @@ def add_release(store: Store, release: Release) -> Release:
             return release
     store.create_release(release)
     return release
+
+
+def complete_build(
+    store: Store, build: Build, *, env: str, images: Mapping[str, str], entrypoint: str
+) -> tuple[Build, Release]:
+    """End a build well: give it a release, then mark it as complete.
+
+    Args:
+        store: Has the build.
+        build: The build; it is running.
+        env: The release's environment.
+        images: Image digest by service name.
+        entrypoint: Shell-quoted ENTRYPOINT of the last service.
+
+    Returns:
+        The build and the release as they are now.
+
+    Raises:
+        TransitionError: Another process ended the build.
+        StoreError: The store cannot be used.
+    """
+    release = Release(
+        id=new_release_id(),
+        app=build.app,
+        build=build.id,
+        env=env,
+        manifest=build.manifest,
+        description=build.description,
+        created=now(),
+    )
+    release = add_release(store, release)
+    build = store.update_build(
+        build.app,
+        build.id,
+        status=BuildStatus.COMPLETE,
+        release=release.id,
+        entrypoint=entrypoint,
+        images=images,
+        ended=now(),
+    )
+    return build, release

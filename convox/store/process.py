@@ -9,12 +9,20 @@ _PROC = Path("/proc")
 
 
 def current_process_id() -> str:
-    """Return who this process is, for :attr:`convox.models.Build.process`: ``host:pid:starttime``.
+    """Return who this process is, for :attr:`convox.models.Build.process`; see :func:`process_id`."""
+    return process_id(os.getpid())
+
+
+def process_id(pid: int) -> str:
+    """Return who a process on this host is: ``host:pid:starttime``.
 
     The last part is only compared: on Linux the start in clock ticks since boot, the boot, and the process namespace,
-    so that neither a number used again nor a restart nor a container that shares the host's name is mistaken for us.
+    so that neither a number used again nor a restart nor a container that shares the host's name is mistaken for it.
+
+    Args:
+        pid: Its number; of a process that has ended, or cannot be looked at, the last part is ``0``.
     """
-    return f"{_host()}:{os.getpid()}:{_start_time(os.getpid()) or '0'}"
+    return f"{_host()}:{pid}:{_start_time(pid) or '0'}"
 
 
 def is_alive(process: str) -> bool:

@@ -64,7 +64,20 @@ def sort_order(root: Path) -> None:
 
 
 def names(root: Path) -> None:
-    for name in ("ünïcödé", "日本語/ファイル", "e\u0301", "\u00e9", "emoji-🎉", "new\nline", 'quo"te', "back\\slash", "tab\t", "%41", "+plus", " lead"):
+    for name in (
+        "ünïcödé",
+        "日本語/ファイル",
+        "e\u0301",
+        "\u00e9",
+        "emoji-🎉",
+        "new\nline",
+        'quo"te',
+        "back\\slash",
+        "tab\t",
+        "%41",
+        "+plus",
+        " lead",
+    ):
         write(root / name, name)
     os.makedirs(os.fsencode(root) + b"/latin-\xe9")
     Path(os.fsdecode(os.fsencode(root) + b"/latin-\xe9/f\xff")).write_bytes(b"raw")
@@ -75,7 +88,18 @@ def ignored(root: Path) -> None:
     for name in ("keep.txt", "a.log", "d/b.log", "d/e/c.log", "d/e/keep.log", "node_modules/x/y", "node_modules/keep/z",
                  "tmp/one", "tmp/two", "space name", "src/main.go", "src/main_test.go"):  # fmt: skip
         write(root / name, name)
-    lines = ["\ufeff# comment", "**/*.log", "!d/e/keep.log", "node_modules", "!node_modules/keep", "/tmp/*", "!tmp/two", "space name", "", "src/**/*_test.go"]
+    lines = [
+        "\ufeff# comment",
+        "**/*.log",
+        "!d/e/keep.log",
+        "node_modules",
+        "!node_modules/keep",
+        "/tmp/*",
+        "!tmp/two",
+        "space name",
+        "",
+        "src/**/*_test.go",
+    ]
     write(root / ".dockerignore", "\r\n".join(lines) + "\r\n")
 
 
@@ -123,7 +147,21 @@ def xattrs(root: Path) -> None:
         pytest.skip("this file system keeps no extended attributes")
 
 
-TREES = [symlinks, hard_links, modes, empties, sort_order, names, ignored, ignored_not_ascii, sizes, special_files, times, many, xattrs]
+TREES = [
+    symlinks,
+    hard_links,
+    modes,
+    empties,
+    sort_order,
+    names,
+    ignored,
+    ignored_not_ascii,
+    sizes,
+    special_files,
+    times,
+    many,
+    xattrs,
+]
 
 
 def dockerfile(base: str, copies: str = "COPY . /ctx/") -> str:
@@ -137,7 +175,15 @@ def manifest_digest(archive: Path) -> str:
 
 
 def by_buildctl(services, context: Path, out: Path, *opts: str) -> str:
-    command = [services.buildctl, "--addr", services.buildkit_host, "build", "--frontend", "dockerfile.v0", "--no-cache"]
+    command = [
+        services.buildctl,
+        "--addr",
+        services.buildkit_host,
+        "build",
+        "--frontend",
+        "dockerfile.v0",
+        "--no-cache",
+    ]
     command += ["--local", f"context={context}", "--local", f"dockerfile={context}"]
     command += [word for opt in opts for word in ("--opt", opt)]
     command += ["--output", f"type=oci,dest={out},rewrite-timestamp=true"]
@@ -175,7 +221,10 @@ def test_followed_symlinks(services, tmp_path):
     (context / "link").symlink_to("real/deep")
     (context / "chain").symlink_to("link/file")
     write(context / "unused/big", b"u" * 100_000)
-    write(context / "Dockerfile", dockerfile(services.base_image, "COPY chain /one\nCOPY link/ /two/\nCOPY real/d*/file /three"))
+    write(
+        context / "Dockerfile",
+        dockerfile(services.base_image, "COPY chain /one\nCOPY link/ /two/\nCOPY real/d*/file /three"),
+    )
     expected = by_buildctl(services, context, tmp_path / "theirs.tar")
     assert by_us(services, context, tmp_path / "ours.tar") == expected
 
@@ -195,7 +244,10 @@ def test_an_incremental_build_after_changes_gives_what_a_fresh_one_gives(service
 
 def test_options_give_the_same_image(services, tmp_path):
     context = tmp_path / "context"
-    write(context / "docker/App.dockerfile", f"ARG BASE\nFROM {services.base_image} AS dev\nARG WHO\nRUN echo hello $WHO > /who\nFROM dev\nRUN echo never\n")
+    write(
+        context / "docker/App.dockerfile",
+        f"ARG BASE\nFROM {services.base_image} AS dev\nARG WHO\nRUN echo hello $WHO > /who\nFROM dev\nRUN echo never\n",
+    )
     expected = by_buildctl(
         services, context, tmp_path / "theirs.tar",
         "filename=docker/App.dockerfile", "target=dev", "build-arg:WHO=a b=c", "label:one=1", "platform=linux/amd64",

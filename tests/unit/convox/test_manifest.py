@@ -306,6 +306,12 @@ def test_hints() -> None:
     assert error("a: 1\nb: 1\na: 2\n").why == "first on line 1"
 
 
+def test_aliases_that_lead_nowhere() -> None:
+    assert error("a: *nowhere\n").why == "an alias (*name) has no anchor (&name) before it"
+    assert error("a: &a [*a]\n").why == "an anchor's value contains itself"
+    assert error("b: &a 1\na: &a {x: [*a]}\n").why == "an anchor's value contains itself"
+
+
 def test_yaml_errors_name_the_column() -> None:
     assert error("a: b: c\n").why.endswith("(column 5)")
 
@@ -429,9 +435,11 @@ def test_the_pure_parser_gives_no_value_away_either(monkeypatch: pytest.MonkeyPa
     import yaml
 
     monkeypatch.delattr(yaml, "CSafeLoader")
-    exc = error("services:\n  web: ${SECRET}\n", SECRET="@hunter2 'x")
+    exc = error("services:\n  web: ${SECRET}\n", SECRET="!hunter2!x")
     assert str(exc) == "convox.yml:2: not valid YAML"
+    assert "found undefined tag handle '…'" in exc.why
     assert "hunter2" not in everything(exc)
+    assert "found undefined tag handle '!mine!'" in error("services: !mine!x\n").why
     assert parse("services: {web: {}}").services[0].name == "web"
 
 

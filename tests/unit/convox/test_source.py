@@ -114,8 +114,11 @@ def test_programs_named_by_the_repository_do_not_run(repository: Path, tmp_path:
     for key in ("core.fsmonitor", "diff.external", "gpg.program", "core.pager"):
         git(repository, "config", key, str(program))
     git(repository, "config", "log.showSignature", "true")
+    commit = git(repository, "cat-file", "commit", "HEAD")
+    signed = commit.replace("\n\n", "\ngpgsig -----BEGIN PGP SIGNATURE-----\n x\n -----END PGP SIGNATURE-----\n\n", 1)
+    (tmp_path / "commit").write_text(signed + "\n")
+    sha = git(repository, "hash-object", "-t", "commit", "-w", str(tmp_path / "commit"))
+    git(repository, "update-ref", "HEAD", sha)
     (repository / "file").write_text("changed\n")
-    assert describe_source(repository, ENVIRON).sha == git(
-        repository, "-c", "core.fsmonitor=false", "rev-parse", "HEAD"
-    )
+    assert describe_source(repository, ENVIRON) == GitSource("", sha)
     assert not marker.exists()

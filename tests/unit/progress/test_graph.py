@@ -146,6 +146,18 @@ def test_the_cache_summary_names_the_users_own_steps() -> None:
     assert graph.counts().total == graph.counts().completed == 11
 
 
+def test_a_cached_step_whose_layer_is_fetched_later_stays_cached() -> None:
+    graph = graph_of(
+        Vertex("a", name="[1/2] RUN make", started_ns=1, completed_ns=2, cached=True),
+        Vertex("a", name="[1/2] RUN make", started_ns=3),
+        Vertex("a", name="[1/2] RUN make", started_ns=3, completed_ns=4),
+        Vertex("b", name="[2/2] RUN test", started_ns=5, completed_ns=6),
+    )
+    summary = graph.cache_summary()
+    assert summary.run_cached == ("[1/2] RUN make",)
+    assert summary.run_executed == ("[2/2] RUN test",)
+
+
 def test_a_failed_step_is_found_with_its_last_output() -> None:
     graph = BuildGraph()
     for _, update in read_wire("failed"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tracemalloc
 from pathlib import Path
 
@@ -297,13 +298,25 @@ def test_missing_names_are_not_kept_without_end(tmp_path: Path) -> None:
     assert stats.missing_names == [f"f{i:02}\\n" for i in range(10)]
 
 
-def test_an_unreadable_file_is_empty(tmp_path: Path) -> None:
+def test_an_unreadable_file_fails_the_transfer(tmp_path: Path) -> None:
+    """The daemon would keep an empty copy, and take it for the file the next time."""
     open_to_others(tmp_path)
     build_tree(tmp_path, {"a": File(b"1", mode=0o000)})
-    with unprivileged():
+    peer = BareReceiver(CONTEXT)
+    with unprivileged(), pytest.raises(ContextError, match="cannot read a of the build context") as caught:
+        transfer(tmp_path, peer)
+    assert caught.value.why == "Permission denied"
+    assert peer.errors == ["cannot read a of the build context: Permission denied"]
+
+
+def test_a_socket_has_no_content_to_miss(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        folder = os.open(tmp_path, os.O_PATH)
+        server.bind(f"/proc/self/fd/{folder}/sock")  # a socket's address has little room
+        os.close(folder)
         peer, stats = change_and_transfer(tmp_path, None)
-    assert peer.contents == {b"a": b""}
-    assert stats.missing_names == ["a"]
+    assert peer.contents == {b"sock": b""}
+    assert stats.missing == 0
 
 
 def test_a_file_that_cannot_be_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

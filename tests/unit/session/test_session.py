@@ -249,3 +249,69 @@ def test_close_is_quick_and_final():
     session.close()
     assert time.monotonic() - started < 2
     assert not session.is_alive
+
+
+def test_abort_ends_handlers_and_needs_no_goodbye():
+    daemon = FakeDaemon()
+    ended = threading.Event()
+
+    def handler(call):
+        try:
+            call.receive()
+        finally:
+            ended.set()
+
+    session = served(daemon, streaming={"/a.B/C": handler})
+    daemon.start_call("/a.B/C")
+    daemon.unary(HEALTH)
+    daemon.stop_reading()
+    started = time.monotonic()
+    session.abort(ConnectionLostError("gone"))
+    assert ended.wait(2)
+    session.close()
+    assert time.monotonic() - started < 1
+    assert str(session.error) == "gone"
+    assert daemon.cancelled
+
+
+def test_close_cancels_what_the_daemon_still_wants_and_waits_until_it_is_cleaned_up():
+    daemon = FakeDaemon()
+    cleaned = []
+
+    def handler(call):
+        try:
+            while True:
+                call.write(encode_message(bytes(1 << 18)))
+        finally:
+            time.sleep(0.3)
+            cleaned.append(True)
+
+    with served(daemon, streaming={"/a.B/C": handler}):
+        daemon.start_call("/a.B/C")
+        time.sleep(0.1)
+    assert cleaned == [True]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("session-")]
+
+
+def test_close_does_not_wait_for_ever_for_a_handler_that_hangs():
+    daemon = FakeDaemon()
+    release = threading.Event()
+    session = served(daemon, streaming={"/a.B/C": lambda call: release.wait(20)})
+    daemon.start_call("/a.B/C")
+    daemon.unary(HEALTH)
+    started = time.monotonic()
+    session.close()
+    assert time.monotonic() - started < 4.5
+    release.set()
+
+
+def test_the_session_knows_when_it_last_heard_the_daemon():
+    daemon = FakeDaemon()
+    with served(daemon) as session:
+        daemon.unary(HEALTH)
+        first = session.last_heard_s
+        time.sleep(0.1)
+        assert session.last_heard_s == first
+        assert 0.1 <= time.monotonic() - first < 5
+        daemon.unary(HEALTH)
+        assert session.last_heard_s > first

@@ -127,7 +127,12 @@ def test_help_lists_every_command(words: list[str], config_path: Path) -> None:
     lines = dict(line.split("  ", 1) for line in result.stdout.decode().splitlines())
     assert {name: text.strip() for name, text in lines.items()} | {"convox build": "create a build"} == {
         "convox build": "create a build",
+        "convox builder start": "start the local builder",
+        "convox builder status": "get information about the local builder",
+        "convox builder stop": "stop the local builder",
         "convox builds": "list builds",
+        "convox builds export": "export a build",
+        "convox builds import": "import a build",
         "convox builds info": "get information about a build",
         "convox builds logs": "get logs for a build",
         "convox help": "list commands",
@@ -300,7 +305,7 @@ def test_a_listing_imports_nothing_slow(config_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("convox builds ", ["info", "logs"]),
+        ("convox builds ", ["export", "import", "info", "logs"]),
         ("convox rel", ["releases"]),
         ("convox rack params ", ["set"]),
         ("convox builds info --", ["--app", "--help", "--output", "--rack"]),

@@ -80,6 +80,8 @@ COMMANDS = {
         "builds --help",
         "builds info -h",
         "builds logs --help",
+        "builds export --help",
+        "builds import --help",
         "releases -h",
         "releases info --help",
         "rack --help",

@@ -1,0 +1,67 @@
+"""What the commands share towards the outside: exit codes, writing, and the error that names what failed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from buildkit_client.errors import BuildKitError
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_NO_SUCH_COMMAND = 3
+
+
+class CommandError(Exception):
+    """A command failed with an error of the library.
+
+    Attributes:
+        error: The error.
+        doing: What stands before the message of an error that the daemon answered with.
+    """
+
+    def __init__(self, error: BuildKitError, doing: str) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.doing = doing
+
+
+def write_out(text: str) -> None:
+    """Write a result to standard output, at once.
+
+    Raises:
+        BrokenPipeError: Nobody reads it any more.
+    """
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def write_error(text: str) -> None:
+    """Write to standard error; bytes that were not UTF-8 go to a file as they were, to a terminal harmless."""
+    raw = text.encode("utf-8", "surrogateescape")
+    if sys.stderr.isatty():
+        # The progress package is slow to import, and mistakes in a command line should show at once.
+        from buildkit_client.progress.terminal_text import neutralise  # noqa: PLC0415
+
+        raw = neutralise(raw.decode("utf-8", "replace")).encode()
+    sys.stderr.flush()
+    buffer = getattr(sys.stderr, "buffer", None)
+    if buffer is None:
+        sys.stderr.write(raw.decode("utf-8", "replace"))
+        return
+    buffer.write(raw)
+    buffer.flush()
+
+
+def open_private(path: Path, *, append: bool = False) -> TextIO:
+    """Open a file for writing text, which nobody else may read when it is new.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
+    return os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8")

@@ -1,0 +1,157 @@
+"""``du`` and ``prune``: what lies in the daemon's build cache, and removing it.
+
+Reference: cmd/buildctl/diskusage.go and prune.go.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from buildkit_client.cli.connection import open_client
+from buildkit_client.cli.console import EXIT_OK, CommandError, write_out
+from buildkit_client.cli.tabwriter import tabulate
+from buildkit_client.cli.template import Record, render_template
+from buildkit_client.errors import BuildKitError
+from buildkit_client.progress.measure import format_bytes
+from buildkit_client.progress.rawjson import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from buildkit_client.cli.flags import Invocation
+    from buildkit_client.records import UsageRecord
+
+_HEAD = "ID\tRECLAIMABLE\tSIZE\tLAST ACCESSED"
+_NS_PER_S = 1_000_000_000
+_BYTES_PER_MB = 1_000_000
+
+
+def run_disk_usage(invocation: Invocation) -> int:
+    """Print what lies in the build cache."""
+    filters = invocation.texts("filter")
+    with open_client(invocation) as client:
+        try:
+            records = client.disk_usage(filters)
+        except BuildKitError as exc:
+            raise CommandError(exc, "failed to call diskusage") from exc
+    records.sort(key=lambda record: (record.size_bytes, record.id))
+    template = invocation.text("format")
+    if template:
+        write_out(render_template(template, [_go_record(record) for record in records]) + "\n")
+        return EXIT_OK
+    lines = verbose_lines(records) if invocation.is_set("verbose") else table_lines(records)
+    write_out(tabulate(lines))
+    if not filters:
+        write_out(tabulate(summary_lines(records)))
+    return EXIT_OK
+
+
+def run_prune(invocation: Invocation) -> int:
+    """Remove records of the build cache and print them as they go."""
+    template = invocation.text("format")
+    total = 0
+    is_first = True
+    with open_client(invocation) as client:
+        try:
+            for record in client.prune(
+                all=invocation.is_set("all"),
+                filters=invocation.texts("filter"),
+                keep_duration_s=invocation.number("keep-duration") / _NS_PER_S,
+                reserved_bytes=int(invocation.number("keep-storage-min") * _BYTES_PER_MB),
+                max_used_bytes=int(invocation.number("keep-storage") * _BYTES_PER_MB),
+                min_free_bytes=int(invocation.number("free-storage") * _BYTES_PER_MB),
+            ):
+                total += record.size_bytes
+                if template:
+                    write_out(render_template(template, _go_record(record)) + "\n")
+                    continue
+                if invocation.is_set("verbose"):
+                    text = tabulate(verbose_lines([record]))
+                else:
+                    # Each row is aligned for itself: the next is not known yet. The head waits for the first.
+                    rows = table_lines([record])
+                    text = tabulate(rows if is_first else rows[1:])
+                is_first = False
+                write_out(text)
+        except BuildKitError as exc:
+            raise CommandError(exc, "failed to call prune") from exc
+    if not template:
+        write_out(tabulate([f"Total:\t{format_bytes(total)}"]))
+    return EXIT_OK
+
+
+def table_lines(records: Iterable[UsageRecord]) -> list[str]:
+    """The table's lines, its head first, for ``tabulate``."""
+    return [_HEAD, *(_row(record) for record in records)]
+
+
+def _row(record: UsageRecord) -> str:
+    name = record.id + ("*" if record.is_mutable else "")
+    size = format_bytes(record.size_bytes) + ("*" if record.is_shared else "")
+    return f"{name:<71}\t{_go_bool(not record.is_in_use):<11}\t{size}\t"
+
+
+def verbose_lines(records: Iterable[UsageRecord]) -> list[str]:
+    """A block of lines for each record, for ``tabulate``."""
+    lines: list[str] = []
+    for record in records:
+        pairs = [
+            ("ID", record.id),
+            ("Parents", ";".join(record.parents)),
+            ("Created at", go_time(record.created_at_ns)),
+            ("Mutable", _go_bool(record.is_mutable)),
+            ("Reclaimable", _go_bool(not record.is_in_use)),
+            ("Shared", _go_bool(record.is_shared)),
+            ("Size", format_bytes(record.size_bytes)),
+            ("Description", record.description),
+            ("Usage count", str(record.usage_count)),
+            ("Last used", "" if record.last_used_at_ns is None else go_time(record.last_used_at_ns)),
+            ("Type", record.record_type),
+        ]
+        lines += [f"{key}:\t{value}" for key, value in pairs if value]
+        lines.append("")
+    return lines
+
+
+def summary_lines(records: Sequence[UsageRecord]) -> list[str]:
+    """The sums below the table, for ``tabulate``."""
+    sized = [record for record in records if record.size_bytes > 0]
+    total = sum(record.size_bytes for record in sized)
+    shared = sum(record.size_bytes for record in records if record.is_shared)
+    lines = []
+    if shared > 0:
+        lines += [f"Shared:\t{format_bytes(shared)}", f"Private:\t{format_bytes(total - shared)}"]
+    reclaimable = sum(record.size_bytes for record in sized if not record.is_in_use)
+    return [*lines, f"Reclaimable:\t{format_bytes(reclaimable)}", f"Total:\t{format_bytes(total)}"]
+
+
+def _go_bool(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def go_time(moment_ns: int) -> str:
+    """Write a moment as Go prints one in UTC: ``2025-01-02 03:04:05.06 +0000 UTC``."""
+    seconds, nanos = divmod(moment_ns, _NS_PER_S)
+    fraction = f".{nanos:09d}".rstrip("0") if nanos else ""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}{fraction} +0000 UTC"
+
+
+def _go_record(record: UsageRecord) -> Record:
+    """Reference: client/diskusage.go, UsageInfo."""
+    last_used = None if record.last_used_at_ns is None else format_time(record.last_used_at_ns)
+    return Record(
+        (
+            ("ID", "id", record.id),
+            ("Mutable", "mutable", record.is_mutable),
+            ("InUse", "inUse", record.is_in_use),
+            ("Size", "size", record.size_bytes),
+            ("CreatedAt", "createdAt", format_time(record.created_at_ns)),
+            ("LastUsedAt", "lastUsedAt", last_used),
+            ("UsageCount", "usageCount", record.usage_count),
+            ("Parents", "parents", list(record.parents) or None),
+            ("Description", "description", record.description),
+            ("RecordType", "recordType", record.record_type),
+            ("Shared", "shared", record.is_shared),
+        )
+    )

@@ -1,0 +1,318 @@
+"""Builds as files: ``convox builds export`` and ``convox builds import``.
+
+The format is Convox's, so that files travel both ways with its racks: a tar, packed in gzip, with ``build.json``, a
+folder entry without a name, and one OCI archive ``<service>.<build id>.tar`` for each service. The build's log follows
+as ``build.log``, which Convox passes over. The archives carry no names, so a build that travels keeps their bytes.
+
+Everything is streamed. Lengths are known from the images' manifests, so nothing is written twice to be measured.
+
+Reference: convox/convox provider/k8s/build.go, BuildExport and BuildImport.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, BinaryIO
+
+from convox.archive_file import Compression, packing_sink
+from convox.archive_reader import LOG_NAME, RECORD_NAME, ReadExport, read_export
+from convox.archive_record import record_bytes
+from convox.errors import ArchiveError, ConvoxError, ManifestError, UsageError
+from convox.models import Build, BuildStatus, Release, new_build_id, now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from buildkit_client.oci import OciArchive
+    from convox.archive_file import ByteSink
+    from convox.archive_images import ByteReader, ImageSource, ImageTarget
+    from convox.store import Store
+
+TAR_BLOCK_BYTES = 512
+
+_PRIVATE_MODE = 0o600
+_FOLDER_MODE = 0o700
+
+
+def export_build(
+    store: Store,
+    build: Build,
+    source: ImageSource,
+    out: BinaryIO,
+    *,
+    compression: Compression = "gzip",
+    epoch: int | None = None,
+) -> None:
+    """Write a build as a file.
+
+    Equal builds give equal bytes: the times in it are the build's own.
+
+    Args:
+        store: Has the build's log.
+        build: The build; it must be complete.
+        source: Has its images.
+        out: Where the file goes; not closed. After an error it holds the beginning of a file.
+        compression: How the file is packed.
+        epoch: Seconds since 1970; the file's time, and the latest time that the record may have in it. None takes the
+            time at which the build ended.
+
+    Raises:
+        ArchiveError: The build has no images, or one of them is gone.
+        BuildKitError: An image cannot be read.
+        StoreError: The log cannot be read.
+        OSError: ``out`` cannot be written.
+    """
+    from convox.store.logs import read_log  # noqa: PLC0415 (not needed by every command)
+
+    archives = _archives(build, source)
+    record = record_bytes(_clamped(build, epoch))
+    log_bytes = sum(map(len, read_log(store.logs_dir, build.app, build.id)))
+    sink = packing_sink(out, compression)
+    tar = _TarWriter(sink, _end_of(build) if epoch is None else epoch)
+    tar.add_file(RECORD_NAME, len(record), [record], mode=_PRIVATE_MODE)
+    tar.add_folder("", mode=_FOLDER_MODE)  # Convox has it because it walks a folder and cuts that folder's name off
+    wanted = [blob for archive in archives.values() for blob in archive.blobs.items()]
+    with contextlib.closing(source.read_blobs(wanted)) as blobs:
+        for name, archive in archives.items():
+            tar.add_file(name, archive.size_bytes, _image_chunks(archive, blobs))
+    if log_bytes:
+        tar.add_file(LOG_NAME, log_bytes, _log_chunks(store, build, log_bytes), mode=_PRIVATE_MODE)
+    tar.end()
+    sink.finish()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportSite:
+    """Where a build is imported to.
+
+    Attributes:
+        app: The app's name.
+        store: Takes the records.
+        repository: What tags of the app's images begin with, before the colon.
+        target: Takes the images.
+        secrets: Values that must not be kept.
+    """
+
+    app: str
+    store: Store
+    repository: str
+    target: ImageTarget
+    secrets: Sequence[str] = field(default=(), repr=False)
+
+
+def import_build(stream: ByteReader, site: ImportSite) -> tuple[Build, Release]:
+    """Read a build from a file and add it to an app, under a new id and with a release of its own.
+
+    The record keeps description, commit, entrypoint and manifest; the release has the environment of the app's newest
+    one. There is no record before the file was read to its end; from then on, whatever goes wrong leaves it ``failed``
+    with a reason.
+
+    Args:
+        stream: The file, in gzip, zstd or plain.
+        site: Where it goes.
+
+    Raises:
+        ArchiveError: The file is damaged, incomplete, too large, or no export.
+        BuildKitError: The images cannot be stored or sent.
+        StoreError: The records cannot be written.
+    """
+    from convox.store.new_records import complete_build  # noqa: PLC0415 (not needed by every command)
+
+    with read_export(stream, site.target) as export:
+        latest = site.store.latest_release(site.app)
+        _check_services(export, {} if latest is None else latest.environment)
+        build = _add_record(export, site)
+        names = {service: f"{site.repository}:{service}.{build.id}" for service in export.images}
+        try:
+            _publish(export, site, build, names)
+            images = {service: str(image.descriptor.digest) for service, image in export.images.items()}
+            env = "" if latest is None else latest.env
+            return complete_build(site.store, build, env=env, images=images, entrypoint=build.entrypoint)
+        except BaseException as exc:
+            _end_failed(site, build, exc, names.values())
+            raise
+
+
+def _check_services(export: ReadExport, env: Mapping[str, str]) -> None:
+    """Compare the images that came with those that the record and its manifest tell of."""
+    from convox.manifest import service_names  # noqa: PLC0415 (not needed by every command)
+
+    found = set(export.images)
+    record = export.record
+    if record.manifest:
+        try:
+            declared = service_names(record.manifest, env)
+        except ManifestError as exc:
+            raise ArchiveError(f"{RECORD_NAME} is damaged", why=f"its manifest: {exc}", hint=exc.hint) from exc
+        if unknown := found.difference(declared):
+            raise ArchiveError(
+                f"the file has an image for service {min(unknown)}",
+                why=f"the services in its manifest are {', '.join(sorted(declared))}",
+            )
+        if record.images is None and (missing := set(declared) - found):
+            raise ArchiveError(f"the file has no image for service {min(missing)}", why="its manifest has that service")
+    for service, digest in (record.images or {}).items():
+        image = export.images.get(service)
+        if image is None:
+            raise ArchiveError(f"the file has no image for service {service}", why=f"{RECORD_NAME} tells of one")
+        if image.descriptor.digest != digest:
+            raise ArchiveError(
+                f"the file has another image for service {service} than {RECORD_NAME} tells of",
+                why=f"it has the digest {image.descriptor.digest}; expected {digest}",
+            )
+
+
+def _add_record(export: ReadExport, site: ImportSite) -> Build:
+    from convox.store.new_records import add_build  # noqa: PLC0415 (not needed by every command)
+    from convox.store.process import current_process_id  # noqa: PLC0415 (not needed by every command)
+
+    record = export.record
+    build = add_build(
+        site.store,
+        Build(
+            id=new_build_id(),
+            app=site.app,
+            description=record.description,
+            entrypoint=record.entrypoint,
+            git_sha=record.git_sha,
+            manifest=record.manifest,
+            process=current_process_id(),
+            repository=site.repository,
+            started=now(),
+        ),
+    )
+    logs = f"object://{build.app}/build/{build.id}/logs"
+    return site.store.update_build(build.app, build.id, status=BuildStatus.RUNNING, logs=logs)
+
+
+def _publish(export: ReadExport, site: ImportSite, build: Build, names: Mapping[str, str]) -> None:
+    """Keep the log, and put the images where they belong."""
+    from convox.store.logs import LogWriter  # noqa: PLC0415 (not needed by every command)
+
+    with LogWriter(site.store.logs_dir, build.app, build.id) as log:
+        while chunk := export.log.read(1 << 16):
+            log.write(chunk)
+    for service, image in export.images.items():
+        site.target.publish(image.descriptor, image.staged, names[service], export.record.repository)
+
+
+def _end_failed(site: ImportSite, build: Build, exc: BaseException, names: Iterable[str]) -> None:
+    """Leave the record ``failed`` and no images under its names; the first error is what counts."""
+    from buildkit_client.errors import BuildKitError  # noqa: PLC0415 (not needed by every command)
+    from convox.masking import scrub  # noqa: PLC0415 (not needed by every command)
+
+    why = getattr(exc, "why", "")
+    reason = "cancelled" if isinstance(exc, KeyboardInterrupt) else str(exc) or type(exc).__name__
+    reason = scrub(f"{reason}: {why}" if why else reason, site.secrets)
+    with contextlib.suppress(ConvoxError):
+        site.store.update_build(build.app, build.id, status=BuildStatus.FAILED, reason=reason, ended=now())
+    with contextlib.suppress(BuildKitError):
+        site.target.withdraw(names)
+
+
+def parse_epoch(text: str) -> int | None:
+    """Return what ``SOURCE_DATE_EPOCH`` says, None where it is empty.
+
+    Raises:
+        UsageError: It is no number of seconds since 1970.
+    """
+    if not text:
+        return None
+    try:
+        epoch = int(text) if text.isascii() and text.isdigit() else -1
+        datetime.fromtimestamp(epoch, UTC)
+    except (ValueError, OverflowError, OSError):
+        epoch = -1
+    if epoch < 0:
+        raise UsageError(f"SOURCE_DATE_EPOCH is not a time: {text[:40]}", why="it is the number of seconds since 1970")
+    return epoch
+
+
+def _archives(build: Build, source: ImageSource) -> dict[str, OciArchive]:
+    """Return the archive of each service by the name it gets, in the order in which Convox writes them."""
+    if build.status is not BuildStatus.COMPLETE:
+        is_over = build.status is BuildStatus.FAILED
+        raise ArchiveError(
+            f"build {build.id} cannot be exported",
+            why=f"it failed: {build.reason}" if is_over else f"it is {build.status}",
+            hint="only a complete build has images",
+        )
+    if not build.images:
+        raise ArchiveError(f"build {build.id} cannot be exported", why="its record names no images")
+    archives = {
+        f"{service}.{build.id}.tar": source.archive(f"{build.repository}:{service}.{build.id}", digest)
+        for service, digest in build.images.items()
+    }
+    return dict(sorted(archives.items()))
+
+
+def _end_of(build: Build) -> int:
+    return 0 if build.ended is None else max(0, int(build.ended.timestamp()))
+
+
+def _clamped(build: Build, epoch: int | None) -> Build:
+    """Return a build without a time that is later than ``epoch``, and without the process that is long gone."""
+    build = replace(build, process="")
+    if epoch is None:
+        return build
+    latest = datetime.fromtimestamp(epoch, UTC)
+    started, ended = (time and min(time, latest) for time in (build.started, build.ended))
+    return replace(build, started=started, ended=ended)
+
+
+class _TarWriter:
+    """Writes members one after the other; each is of the same owner and time.
+
+    Args:
+        sink: Takes the bytes.
+        mod_time_s: Time of every member, seconds since 1970.
+    """
+
+    def __init__(self, sink: ByteSink, mod_time_s: int) -> None:
+        self._sink = sink
+        self._mod_time_s = mod_time_s
+
+    def add_file(self, name: str, size_bytes: int, chunks: Iterable[bytes], *, mode: int = 0o644) -> None:
+        """Write a file of a known length."""
+        self._header(name, size_bytes, mode=mode)
+        for chunk in chunks:
+            self._sink.write(chunk)
+        self._sink.write(bytes(-size_bytes % TAR_BLOCK_BYTES))
+
+    def add_folder(self, name: str, *, mode: int) -> None:
+        """Write a folder's entry."""
+        self._header(name, 0, mode=mode, is_directory=True)
+
+    def end(self) -> None:
+        """Write the end mark."""
+        self._sink.write(bytes(2 * TAR_BLOCK_BYTES))
+
+    def _header(self, name: str, size_bytes: int, *, mode: int, is_directory: bool = False) -> None:
+        from buildkit_client.oci import tar_header  # noqa: PLC0415 (not needed by every command)
+
+        self._sink.write(
+            tar_header(name, size_bytes, is_directory=is_directory, mode=mode, mod_time_s=self._mod_time_s)
+        )
+
+
+def _image_chunks(archive: OciArchive, blobs: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
+    """Yield an archive's bytes; its blobs are the next ones of ``blobs``."""
+    for frame in archive.frames():
+        if isinstance(frame, bytes):
+            yield frame
+        else:
+            yield from next(blobs)
+
+
+def _log_chunks(store: Store, build: Build, size_bytes: int) -> Iterator[bytes]:
+    """Yield the first bytes of a build's log, as many as were announced."""
+    from convox.store.logs import read_log  # noqa: PLC0415 (not needed by every command)
+
+    left = size_bytes
+    for chunk in read_log(store.logs_dir, build.app, build.id):
+        yield chunk[:left]
+        left -= len(chunk[:left])
+    if left:
+        raise ArchiveError(f"the log of build {build.id} got shorter while it was read")
