@@ -24,6 +24,7 @@ from buildkit_client.records import DaemonInfo, UsageRecord, Worker
 from buildkit_client.session.session import Session, shared_key_for
 from buildkit_client.solve import OnStatus, Solve, SolveResult, SolveSpec, local_directories
 from buildkit_client.transport.address import default_address, parse_address
+from buildkit_client.transport.apart import apart
 from buildkit_client.transport.channel import CONTROL, QUICK_S, Channel
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class BuildSession:
 
     def close(self) -> None:
         """End the session; builds that still need it fail."""
-        self._session.close()
+        apart(self._session.close)
 
     def __enter__(self) -> Self:
         return self
@@ -150,14 +151,13 @@ class Client:
     def _start_session(
         self, directories: Mapping[str, Path], attachments: Attachments, shared_key: str
     ) -> BuildSession:
-        self._channel.reach()
         session = Session(
             self._channel.session_stream,
             unary=attachments.unary,
             streaming=attachments.streaming,
             shared_key=shared_key or shared_key_for(directories),
         )
-        return BuildSession(session.start(), attachments)
+        return BuildSession(apart(session.start, undo=Session.close), attachments)
 
     @contextmanager
     def start_solve(
@@ -346,7 +346,7 @@ class RunningBuild:
 
     def cancel(self) -> None:
         """Cancel the build; may be called from any thread."""
-        self._solve.cancel()
+        apart(self._solve.cancel)
 
     def wait(self, on_status: OnStatus | None = None) -> SolveResult:
         """Wait for the end; see :meth:`Client.solve`."""
@@ -363,11 +363,11 @@ class RunningBuild:
 
 
 def _running(channel: Channel, session: BuildSession, spec: SolveSpec, ref: str) -> Iterator[RunningBuild]:
-    solve = Solve(channel, session._session, spec, ref=ref)
+    solve = apart(partial(Solve, channel, session._session, spec, ref=ref), undo=Solve.close)
     try:
         yield RunningBuild(solve, session, spec)
     finally:
-        solve.cancel()
+        apart(solve.close)
 
 
 def _report_with_logins(attachments: Attachments, on_status: OnStatus, update: StatusUpdate) -> None:

@@ -1,7 +1,8 @@
 """One build: the Solve call, its Status stream, and what its session serves.
 
-``Solve`` is a call that lasts as long as the build. The Status stream is read in the caller's thread, so progress
-callbacks run there and an interrupt there cancels the build on the daemon.
+``Solve`` is a call that lasts as long as the build. Threads wait for it, read the Status stream, and watch that the
+daemon still lives; the caller's thread handles what they put into a queue, so progress callbacks run there and an
+interrupt there leaves nothing half done.
 
 Reference: client/solve.go; control/control.go, Solve.
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from buildkit_client._proto import control_pb2
@@ -30,12 +32,14 @@ from buildkit_client.transport.liveness import Liveness
 
 if TYPE_CHECKING:
     from buildkit_client.options import Cache, Exporter, Frontend
+    from buildkit_client.transport.channel import PendingCall
 
 OnStatus = Callable[[StatusUpdate], object]
 """Gets every message of the Status stream, in order, in the thread that waits for the build."""
 
 _SILENCE_AFTER_SOLVE_S = 5.0  # client/solve.go: how long Status may stay silent once Solve has returned
-_NO_STATUS_S = 1.0  # the same when it never said anything: a refused request makes no job that could have a status
+_NO_STATUS_S = 1.0  # the same when it never said anything
+_READ_AHEAD = 64  # how many status messages may wait for the caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +129,23 @@ class SolveSpec:
         return request
 
 
+@dataclass(frozen=True, slots=True)
+class _StatusEnded:
+    """The Status stream is at its end, or what came last cannot be read."""
+
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned:
+    """The Solve call is over."""
+
+    exporter_response: Mapping[str, str] = field(default_factory=dict)
+    error: BuildKitError | None = None
+
+
 class Solve:
-    """One running build.
+    """One running build; everything of it but :meth:`wait` belongs into :func:`~.transport.apart.apart`.
 
     Args:
         channel: The connection.
@@ -152,83 +171,93 @@ class Solve:
             partial(parse_message, control_pb2.StatusResponse),
         )
         self._last_status_s = time.monotonic()
-        self._has_status = False
-        self._over = threading.Event()
-        self._future.add_done_callback(lambda _: self._watch_silence())
+        self._events: SimpleQueue[StatusUpdate | _StatusEnded | _Returned] = SimpleQueue()
+        self._room: SimpleQueue[bool] = SimpleQueue()
+        for _ in range(_READ_AHEAD):
+            self._room.put(True)
+        self._liveness = Liveness(lambda: max(self._last_status_s, session.last_heard_s), channel.question, self._lose)
+        self._reader = threading.Thread(target=self._read_status, name="build-status", daemon=True)
+        self._liveness.start()
+        self._reader.start()
+        self._future.add_done_callback(self._on_return)
 
     def cancel(self) -> None:
         """Cancel the build on the daemon; may be called from any thread."""
         self._cancelled = True
         self._future.cancel()
 
+    def close(self) -> None:
+        """Cancel what still runs, and end the threads."""
+        self.cancel()
+        self._status.cancel()
+        self._room.put(False)
+        self._liveness.stop()
+        self._reader.join()
+
     def wait(self, on_status: OnStatus | None = None) -> SolveResult:
-        """Read progress until the build ends.
+        """Handle progress until the build ends.
 
         Args:
-            on_status: Gets the daemon's messages; what it raises cancels the build.
+            on_status: Gets the daemon's messages.
 
         Raises:
             SolveError: The build failed.
             BuildCancelledError: It was cancelled.
             BuildKitError: The connection, the session or one of its services failed.
         """
-        liveness = Liveness(
-            lambda: max(self._last_status_s, self._session.last_heard_s), self._channel.question, self._lose
-        )
-        try:
-            liveness.start()
-            self._read_status(on_status)
-            response = self._response()
-        except BaseException:
-            self.cancel()
-            self._status.cancel()
-            raise
-        finally:
-            self._over.set()
-            liveness.stop()
-        return SolveResult(self.ref, dict(response.ExporterResponse), self._session.id)
-
-    def _read_status(self, on_status: OnStatus | None) -> None:
-        """Read the Status stream to its end; what ended it does not matter, since Solve tells the same or more."""
-        messages = iter(self._status)
-        while True:
+        returned: _Returned | None = None
+        has_status = has_status_ended = False
+        while returned is None or not has_status_ended:
+            # A request that is refused makes no job; the daemon then lets us wait for the job's status in vain.
+            patience_s = _SILENCE_AFTER_SOLVE_S if has_status else _NO_STATUS_S
             try:
-                with self._channel.translated():
-                    message = next(messages, None)
-            except BuildKitError:
-                return
-            if message is None:
-                return
-            self._last_status_s = time.monotonic()
-            self._has_status = True
-            update = decode_status(message)
-            self._graph.apply(update)
-            if on_status is not None:
-                on_status(update)
+                event = self._events.get(timeout=patience_s if returned is not None else None)
+            except Empty:
+                break
+            match event:
+                case _Returned():
+                    returned = event
+                case _StatusEnded(error):
+                    has_status_ended = True
+                    if error is not None:
+                        raise error
+                case _:
+                    has_status = True
+                    self._room.put(True)
+                    self._graph.apply(event)
+                    if on_status is not None:
+                        on_status(event)
+        assert returned is not None
+        if returned.error is not None:
+            explained = self._explained(returned.error)
+            raise explained from (returned.error if explained is not returned.error else explained.__cause__)
+        return SolveResult(self.ref, returned.exporter_response, self._session.id)
 
-    def _response(self) -> control_pb2.SolveResponse:
+    def _read_status(self) -> None:
+        """Queue the Status stream's messages; runs in a thread of its own."""
+        ended = _StatusEnded()
         try:
             with self._channel.translated():
-                return self._future.result()
+                for message in self._status:
+                    self._last_status_s = time.monotonic()
+                    self._events.put(decode_status(message))
+                    if not self._room.get():
+                        break
+        except BuildKitError:
+            pass  # what ended the stream does not matter: Solve tells the same or more
+        except Exception as exc:
+            ended = _StatusEnded(exc)
+        self._events.put(ended)
+
+    def _on_return(self, future: PendingCall[control_pb2.SolveResponse]) -> None:
+        """Queue what Solve returned; runs in gRPC's thread."""
+        self._liveness.stop(wait=False)
+        try:
+            with self._channel.translated():
+                returned = _Returned(dict(future.result().ExporterResponse))
         except BuildKitError as exc:
-            error = self._explained(exc)
-            raise error from (exc if error is not exc else exc.__cause__)
-
-    def _watch_silence(self) -> None:
-        """End the Status stream when it stays silent after Solve returned; runs in gRPC's thread."""
-
-        def watch() -> None:
-            while (left_s := self._last_status_s + self._patience_s() - time.monotonic()) > 0:
-                if self._over.wait(left_s):
-                    return
-            self._status.cancel()
-
-        self._last_status_s = time.monotonic()
-        if not self._over.is_set() and self._status.is_active():
-            threading.Thread(target=watch, name="status-silence", daemon=True).start()
-
-    def _patience_s(self) -> float:
-        return _SILENCE_AFTER_SOLVE_S if self._has_status else _NO_STATUS_S
+            returned = _Returned(error=exc)
+        self._events.put(returned)
 
     def _lose(self, silence_s: float) -> None:
         """Give up: the connection is dead; called from the watching thread."""

@@ -102,13 +102,7 @@ class ImageJob:
         progress = PlainProgress(prefixer.write, errors="surrogateescape")
         try:
             with ProgressDriver(progress) as driver:
-
-                def on_status(update: StatusUpdate) -> None:
-                    driver.update(_without_missing_caches(update))
-                    self._log.check()
-
-                self._solve(on_status, no_cache=no_cache)
-            self._log.check()
+                self._solve(lambda update: driver.update(_without_missing_caches(update)), no_cache=no_cache)
             self._check_files()
         except SolveError as exc:
             if not is_last and _LOST_BLOB in exc.details.message:
@@ -164,11 +158,12 @@ class ImageJob:
             self.digest = build.wait(on_status).digest
 
 
-def solve_all(jobs: Sequence[ImageJob], *, repository: str) -> dict[str, str]:
+def solve_all(jobs: Sequence[ImageJob], log: LogTee, *, repository: str) -> dict[str, str]:
     """Run all jobs at once; the first that fails cancels the others.
 
     Args:
         jobs: At least one.
+        log: Their log; once it cannot be kept, nobody would know what they do.
         repository: Where the images go, for error texts.
 
     Returns:
@@ -195,8 +190,8 @@ def solve_all(jobs: Sequence[ImageJob], *, repository: str) -> dict[str, str]:
             thread.start()
         with changed:
             while len(done) < len(jobs):
-                # Bounded, so that an interrupt is seen wherever a wait without end cannot be interrupted.
                 changed.wait(0.5)
+                log.check()
                 if first_failed is None:
                     first_failed = _first_failed(done)
                     if first_failed is not None:

@@ -216,7 +216,7 @@ class _Run:
                 ]
             with self._reporter.step("Starting build"):
                 self._update(status=BuildStatus.RUNNING, manifest=manifest.text)
-            digests = solve_all(jobs, repository=site.images.repository)
+            digests = solve_all(jobs, self._log, repository=site.images.repository)
         self._log.flush()
         self._log.check()
         last = manifest.services[-1].name

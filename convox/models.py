@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 """What Go prints for a time that was never set: 0001-01-01T00:00:00Z."""

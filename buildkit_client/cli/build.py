@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit_client.cli.build_options import (
+    agent_from,
     parse_allow,
     parse_export_cache,
     parse_import_cache,
@@ -29,6 +30,7 @@ from buildkit_client.cli.build_options import (
     parse_output,
     parse_secret,
     parse_ssh,
+    secret_from,
 )
 from buildkit_client.cli.cache_metrics import CacheMetrics
 from buildkit_client.cli.connection import open_client
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
     from buildkit_client.cli.flags import Invocation
     from buildkit_client.client import RunningBuild
-    from buildkit_client.options import RawCache, RawExporter
+    from buildkit_client.options import RawCache, RawExporter, Secret, SshAgent
 
 _FORCED_SIGNALS = 3
 _NOT_YET = ("oci-layout", "source-policy-file", "proxy-network", "registry-auth-tlscontext")
@@ -60,6 +62,8 @@ class BuildRequest:
         cache_imports: Caches to use.
         cache_exports: Caches to write.
         entitlements: What the build may do beyond the sandbox.
+        secrets: Secret by id.
+        ssh: SSH agent by id.
     """
 
     frontend: RawFrontend
@@ -68,6 +72,8 @@ class BuildRequest:
     cache_imports: Sequence[RawCache]
     cache_exports: Sequence[RawCache]
     entitlements: Sequence[str]
+    secrets: Mapping[str, Secret]
+    ssh: Mapping[str, SshAgent]
 
 
 def read_request(invocation: Invocation, *, environ: Mapping[str, str]) -> BuildRequest:
@@ -96,17 +102,22 @@ def read_request(invocation: Invocation, *, environ: Mapping[str, str]) -> Build
         )
     if invocation.is_set("no-cache"):
         attrs["no-cache"] = ""
-    _refuse_what_is_missing(invocation, attrs, [*imports, *exports], is_forwarding=bool(ssh or secrets))
-    return BuildRequest(RawFrontend(frontend, attrs), local_dirs, exporters, imports, exports, entitlements)
+    _refuse_what_is_missing(invocation, attrs, [*imports, *exports])
+    return BuildRequest(
+        RawFrontend(frontend, attrs),
+        local_dirs,
+        exporters,
+        imports,
+        exports,
+        entitlements,
+        secrets={source.id: secret_from(source, environ=environ) for source in secrets},
+        ssh={source.id: agent_from(source, environ=environ) for source in ssh},
+    )
 
 
-def _refuse_what_is_missing(
-    invocation: Invocation, attrs: Mapping[str, str], caches: Sequence[RawCache], *, is_forwarding: bool
-) -> None:
+def _refuse_what_is_missing(invocation: Invocation, attrs: Mapping[str, str], caches: Sequence[RawCache]) -> None:
     """Refuse what the flags can say and the client cannot do, rather than build something else than was asked for."""
     names = [f"--{name}" for name in _NOT_YET if invocation.values[name]]
-    if is_forwarding:
-        names += [f"--{name}" for name in ("secret", "ssh") if invocation.texts(name)]
     names += ["a cache of type=local" for cache in caches if cache.type == "local"]
     if "requestid" in attrs:
         names.append("--opt requestid")
@@ -144,6 +155,8 @@ def run(invocation: Invocation) -> int:
                 cache_imports=request.cache_imports,
                 cache_exports=request.cache_exports,
                 entitlements=request.entitlements,
+                secrets=request.secrets,
+                ssh=request.ssh,
             )
         )
         stack.callback(_write_ref, invocation.text("ref-file"), build.ref)

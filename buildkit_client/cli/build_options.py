@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from buildkit_client.cli.values import csv_fields, key_values, parse_bool
 from buildkit_client.errors import OptionError
-from buildkit_client.options import OutputDirectory, OutputFile, OutputLayout, OutputStream, RawCache, RawExporter
+from buildkit_client.options import (
+    OutputDirectory,
+    OutputFile,
+    OutputLayout,
+    OutputStream,
+    RawCache,
+    RawExporter,
+    SecretCallback,
+    SecretFile,
+    SshAgent,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from buildkit_client.options import Output
+    from buildkit_client.options import Output, Secret
 
 _BUILD_ARG = "build-arg:"
 _PASSED_ON_ENVIRONMENT = ("SOURCE_DATE_EPOCH",)
@@ -340,6 +350,40 @@ def parse_ssh(text: str) -> SshSource:
     if raw and len(paths) != 1:
         raise OptionError(f'raw mode must supply exactly one socket path for "{ssh_id}"')
     return SshSource(ssh_id, tuple(paths), raw)
+
+
+def secret_from(source: SecretSource, *, environ: Mapping[str, str]) -> Secret:
+    """Return the secret that a ``--secret`` means.
+
+    With neither a file nor a variable, a variable called like the id wins over a file of that name.
+
+    Reference: session/secrets/secretsprovider/store.go.
+    """
+    variable = source.env or (source.id if not source.file_path and source.id in environ else "")
+    if not variable:
+        return SecretFile(Path(source.file_path or source.id))
+    value = environ.get(variable)
+    return SecretCallback(lambda: None if value is None else value.encode("utf-8", "surrogateescape"))
+
+
+def agent_from(source: SshSource, *, environ: Mapping[str, str]) -> SshAgent:
+    """Return the agent that a ``--ssh`` means.
+
+    Raises:
+        OptionError: No agent is known, or key files are named, which needs an agent of our own.
+
+    Reference: session/sshforward/sshprovider/agentprovider.go, NewSSHAgentProvider.
+    """
+    paths = source.paths or ((environ["SSH_AUTH_SOCK"],) if environ.get("SSH_AUTH_SOCK") else ())
+    if not paths:
+        raise OptionError("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set")
+    if len(paths) > 1 or not Path(paths[0]).is_socket():
+        raise OptionError(
+            f"--ssh {source.id}: {paths[0]} is no agent's socket",
+            why="key files are not supported by this version of buildkit-client",
+            hint="add the keys to ssh-agent, and leave the path out",
+        )
+    return SshAgent(Path(paths[0]), raw=source.raw)
 
 
 def parse_allow(text: str) -> str:

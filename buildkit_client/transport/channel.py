@@ -11,13 +11,14 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import grpc
 
 from buildkit_client.errors import BuildCancelledError, LocalProtocolError
 from buildkit_client.protocol.grpc_framing import MAX_MESSAGE_BYTES
 from buildkit_client.protocol.grpc_status import StatusCode
+from buildkit_client.transport.apart import apart, pumped
 from buildkit_client.transport.diagnose import diagnose
 from buildkit_client.transport.status import error_from_rpc
 
@@ -96,6 +97,22 @@ class _Question:
     def is_answered(self) -> bool:
         silent = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
         return self._future.code() not in silent
+
+
+class _ServerStream(Generic[M]):
+    """A call with many responses, read and cancelled apart from the main thread."""
+
+    def __init__(self, call: StreamCall[M]) -> None:
+        self._call = call
+
+    def __iter__(self) -> Iterator[M]:
+        return pumped(self._call)
+
+    def cancel(self) -> bool:
+        return apart(self._call.cancel)
+
+    def is_active(self) -> bool:
+        return self._call.is_active()
 
 
 class _SessionStream:
@@ -181,10 +198,13 @@ class Channel:
         Raises:
             BuildKitError: What the daemon or the connection answered, translated.
         """
-        self.reach()
-        with self.translated(is_build=False):
-            call = self._channel.unary_unary(path, _serialize, response)
-            return call(request, timeout=timeout_s)
+
+        def call() -> M:
+            self.reach()
+            with self.translated(is_build=False):
+                return self._channel.unary_unary(path, _serialize, response)(request, timeout=timeout_s)
+
+        return apart(call)
 
     def unary_future(self, path: str, request: Message, response: Callable[[bytes], M]) -> PendingCall[M]:
         """Start a call with one request and one response; its errors are gRPC's, see :meth:`translated`."""
@@ -193,8 +213,12 @@ class Channel:
 
     def server_stream(self, path: str, request: Message, response: Callable[[bytes], M]) -> StreamCall[M]:
         """Start a call with one request and many responses; its errors are gRPC's, see :meth:`translated`."""
-        self.reach()
-        return self._channel.unary_stream(path, _serialize, response)(request)
+
+        def start() -> StreamCall[M]:
+            self.reach()
+            return _ServerStream(self._channel.unary_stream(path, _serialize, response)(request))
+
+        return apart(start, undo=lambda stream: stream.cancel())
 
     def session_stream(self, outgoing: Iterator[bytes], metadata: Sequence[tuple[str, str]]) -> _SessionStream:
         """Start ``Control.Session`` with messages that are serialised already, both ways; its errors are ours."""
@@ -260,7 +284,7 @@ class Channel:
     def close(self) -> None:
         """Close the connection; calls in progress are cancelled."""
         self._closed = True
-        self._channel.close()
+        apart(self._channel.close)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -68,10 +68,14 @@ class Liveness:
         """Begin to watch."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the watch; nothing is called any more afterwards."""
+    def stop(self, *, wait: bool = True) -> None:
+        """End the watch.
+
+        Args:
+            wait: Come back when nothing is called any more.
+        """
         self._stopped.set()
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
+        if wait and self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _heard(self) -> float:

@@ -1,7 +1,7 @@
 """The first steps of the process: until everything is loaded, and after the command is over, Ctrl-C just ends it.
 
-Python's own answer to Ctrl-C is an exception, which shows as a traceback where nothing can catch it: in the middle of an
-import, and while the interpreter ends.
+Python's own answer to Ctrl-C is an exception, which shows as a traceback where nothing can catch it: in the middle of
+an import, and while the interpreter ends.
 """
 
 import signal

@@ -27,7 +27,9 @@ class Authority:
         self.path = folder / f"{name}.pem"
         self.path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: tuple[int, int]) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: tuple[int, int]
+    ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -39,7 +41,9 @@ class Authority:
             .not_valid_after(now + datetime.timedelta(days=days[1]))
         )
 
-    def issue(self, name: str, *, hosts: tuple[str, ...] = ("localhost", "127.0.0.1"), days: tuple[int, int] = (-2, 30)) -> tuple[Path, Path]:
+    def issue(
+        self, name: str, *, hosts: tuple[str, ...] = ("localhost", "127.0.0.1"), days: tuple[int, int] = (-2, 30)
+    ) -> tuple[Path, Path]:
         """Write a certificate and its key; return their paths."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = []

@@ -38,7 +38,7 @@ class FakeDaemon:
         self.half_closed = threading.Event()
         self.outer_sizes: list[int] = []
         self._chunk = chunk
-        self._to_client: queue.Queue[bytes | None | BaseException] = queue.Queue()
+        self._to_client: queue.Queue[bytes | BaseException | None] = queue.Queue()
         self._lock = threading.RLock()
         self._reading = threading.Event()
         self._reading.set()
@@ -125,7 +125,9 @@ class FakeDaemon:
             stream_id = self._h2.get_next_available_stream_id()
             self._calls[stream_id] = PeerCall()
             headers = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost")]
-            self._h2.send_headers(stream_id, [*headers, ("content-type", "application/grpc"), ("te", "trailers"), *metadata])
+            self._h2.send_headers(
+                stream_id, [*headers, ("content-type", "application/grpc"), ("te", "trailers"), *metadata]
+            )
             self._flush()
             return stream_id
 

@@ -136,7 +136,7 @@ def test_builder_is_told(convox: Convox, make_app: MakeApp) -> None:
     folder = make_app("")
     mark = re.findall(r"UNIQUE=(\S+)", (folder / "Dockerfile").read_text())[0]
     with (folder / "Dockerfile").open("a") as file:
-        file.write(f"RUN echo begun; sleep 30 # {mark}\n")
+        file.write(f"RUN echo begun; sleep 30; echo {mark}\n")
     building = Running(convox, folder)
     building.wait_for(" begun")
     building.wait_until(lambda: len(running_processes(mark)) > 0)

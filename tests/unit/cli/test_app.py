@@ -107,7 +107,10 @@ def test_debug_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture[str
         (["--progress", "fancy"], "invalid progress mode fancy"),
         (["--frontend", ""], "please specify --frontend or pipe LLB definition to stdin"),
         (["--trace", "/nonexistent/x"], "open /nonexistent/x: no such file or directory"),
-        (["--secret", "id=a,src=b"], "--secret is not supported by this version of buildkit-client"),
+        (
+            ["--ssh", "default=/nowhere"],
+            "--ssh default: /nowhere is no agent's socket: key files are not supported by this version of buildkit-client",
+        ),
         (["--proxy-network"], "--proxy-network is not supported by this version of buildkit-client"),
         (
             ["--export-cache", "type=local,dest=x"],

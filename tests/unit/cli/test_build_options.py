@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from buildkit_client.cli.build_options import (
     SecretSource,
     SshSource,
+    agent_from,
     parse_allow,
     parse_export_cache,
     parse_import_cache,
@@ -21,9 +23,20 @@ from buildkit_client.cli.build_options import (
     parse_output,
     parse_secret,
     parse_ssh,
+    secret_from,
 )
 from buildkit_client.errors import OptionError
-from buildkit_client.options import OutputDirectory, OutputFile, OutputLayout, OutputStream, RawCache, RawExporter
+from buildkit_client.options import (
+    OutputDirectory,
+    OutputFile,
+    OutputLayout,
+    OutputStream,
+    RawCache,
+    RawExporter,
+    SecretCallback,
+    SecretFile,
+    SshAgent,
+)
 
 
 def output(text: str) -> RawExporter:
@@ -260,3 +273,32 @@ def test_entitlements_that_are_none(text: str, error: str) -> None:
     with pytest.raises(OptionError) as caught:
         parse_allow(text)
     assert str(caught.value) == error
+
+
+def test_where_a_secret_comes_from() -> None:
+    environ = {"TOKEN": "from env"}
+
+    def value(text: str) -> object:
+        secret = secret_from(parse_secret(text), environ=environ)
+        return secret.function() if isinstance(secret, SecretCallback) else secret
+
+    assert value("id=a,env=TOKEN") == b"from env"
+    assert value("id=TOKEN") == b"from env"
+    assert value("id=TOKEN,src=file") == SecretFile(Path("file"))
+    assert value("id=other") == SecretFile(Path("other"))
+    assert value("id=a,env=MISSING") is None
+
+
+def test_which_agent_is_meant(tmp_path: Path) -> None:
+    sockets = {}
+    for name in ("env", "given"):
+        sockets[name] = tmp_path / name
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.bind(str(sockets[name]))
+    environ = {"SSH_AUTH_SOCK": str(sockets["env"])}
+    assert agent_from(parse_ssh("default"), environ=environ) == SshAgent(sockets["env"])
+    assert agent_from(parse_ssh(f"x={sockets['given']},raw=true"), environ={}) == SshAgent(sockets["given"], raw=True)
+    with pytest.raises(OptionError, match="SSH_AUTH_SOCK is set"):
+        agent_from(parse_ssh("default"), environ={})
+    with pytest.raises(OptionError, match="is no agent's socket"):
+        agent_from(parse_ssh("default=a,b"), environ={})

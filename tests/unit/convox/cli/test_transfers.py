@@ -45,6 +45,10 @@ def expected_names(build: Build) -> list[str]:
     return ["build.json", "", f"web.{build.id}.tar", f"worker.{build.id}.tar", "build.log"]
 
 
+def listing(folder: str = ".") -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
 # --- export ---
 
 
@@ -52,7 +56,7 @@ def test_export_to_a_file(build: Build) -> None:
     result = run("builds", "export", build.id, "-f", "web.tgz")
     assert (result.code, result.stdout, result.stderr) == (0, b"Exporting build... OK\n", b"")
     assert names(Path("web.tgz").read_bytes()) == expected_names(build)
-    assert os.listdir() == ["web.tgz"]
+    assert listing() == ["web.tgz"]
 
 
 def test_export_to_a_pipe(build: Build) -> None:
@@ -105,7 +109,7 @@ def test_what_cannot_be_exported(build: Build) -> None:
         assert result.code == 1
         assert b"not found" in result.stderr
     assert run("builds", "export").code == 2
-    assert os.listdir() == []
+    assert listing() == []
 
 
 def test_a_failed_export_leaves_the_old_file(build: Build, rack: DiskRack) -> None:
@@ -114,7 +118,7 @@ def test_a_failed_export_leaves_the_old_file(build: Build, rack: DiskRack) -> No
     result = run("builds", "export", build.id, "-f", "web.tgz")
     assert (result.code, result.stdout) == (1, b"Exporting build... ")
     assert Path("web.tgz").read_bytes() == b"old"
-    assert os.listdir() == ["web.tgz"]
+    assert listing() == ["web.tgz"]
 
 
 @pytest.mark.parametrize("where", ["nowhere/web.tgz", "folder", "loop"])
@@ -124,8 +128,8 @@ def test_a_place_that_cannot_be_written(build: Build, where: str) -> None:
     result = run("builds", "export", build.id, "-f", where)
     assert result.code == 1
     assert result.stderr.startswith(b"ERROR: cannot write ")
-    assert sorted(os.listdir()) == ["folder", "loop"]
-    assert os.listdir("folder") == []
+    assert listing() == ["folder", "loop"]
+    assert listing("folder") == []
 
 
 def test_a_full_disk(build: Build) -> None:
@@ -140,7 +144,7 @@ def test_a_full_disk(build: Build) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(b"ERROR: cannot write ")
     assert b"File too large" in done.stderr
-    assert os.listdir() == []
+    assert listing() == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -148,7 +152,7 @@ def test_full_devices(build: Build) -> None:
     result = run("builds", "export", build.id, "-f", "/dev/full")
     assert result.code == 1
     assert b"No space left on device" in result.stderr
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         words = [sys.executable, "-m", "convox.cli.app", "builds", "export", build.id]
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 1
@@ -217,21 +221,10 @@ def test_only_the_id(export: bytes) -> None:
     assert result.stderr == b"Importing build... OK, " + result.stdout + b"\n"
 
 
-def test_import_without_a_file_on_a_terminal(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    from convox.cli import transfers
-
-    monkeypatch.setattr(transfers.sys, "stdin", Terminal())
-    result = subprocess.run(
-        [sys.executable, "-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"]
-        + [sys.executable, "-m", "convox.cli.app", "builds", "import"],
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+def test_import_without_a_file_on_a_terminal(build: Build) -> None:
+    spawn = [sys.executable, "-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"]
+    words = [*spawn, sys.executable, "-m", "convox.cli.app", "builds", "import"]
+    result = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     assert result.returncode == 2
     assert b"pipe a file into this command or specify --file" in result.stdout
 
