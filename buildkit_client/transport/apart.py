@@ -42,26 +42,25 @@ def apart(function: Callable[[], T], *, undo: Callable[[T], object] | None = Non
     if not is_main_thread():
         return function()
     outcomes: SimpleQueue[tuple[list[T], BaseException | None]] = SimpleQueue()
+    verdicts: SimpleQueue[bool] = SimpleQueue()
 
     def run() -> None:
         try:
-            outcomes.put(([function()], None))
+            made = function()
         except BaseException as exc:  # it is the waiting thread's
             outcomes.put(([], exc))
+            return
+        outcomes.put(([made], None))
+        if undo is not None and not verdicts.get():
+            undo(made)
 
-    def drop() -> None:
-        made, _ = outcomes.get()
-        for value in made:
-            assert undo is not None
-            undo(value)
-
+    is_taken = False
     try:
         threading.Thread(target=run, name="build-call", daemon=True).start()
         made, error = outcomes.get()
-    except BaseException:
-        if undo is not None:
-            threading.Thread(target=drop, name="build-undo", daemon=True).start()
-        raise
+        is_taken = True
+    finally:
+        verdicts.put(is_taken)
     if error is not None:
         try:
             raise error

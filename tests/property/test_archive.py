@@ -26,7 +26,7 @@ EPOCH = 1_000_000_000
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50)
 SERVICES = st.from_regex(r"\A[a-z][a-z0-9-]{0,15}\Z")
 LAYERS = st.lists(st.sampled_from([b"base", b"shared"]) | st.binary(max_size=300), max_size=3)
-TIMES = st.datetimes(datetime(1971, 1, 1), datetime(2900, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+TIMES = st.datetimes(datetime(1971, 1, 1), datetime(2900, 1, 1), timezones=st.just(UTC))
 
 
 @pytest.fixture(scope="module")
