@@ -37,11 +37,11 @@ check: install ## formatting, lint, types, import direction, generated code, uni
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/gen_protos.sh --check
-	$(BIN)/pytest tests/unit tests/property $(PYTEST_FLAGS)
+	$(BIN)/pytest -n 2 tests/unit tests/property $(PYTEST_FLAGS)
 
 .PHONY: unit
 unit: install ## unit and property tests alone
-	$(BIN)/pytest tests/unit tests/property $(PYTEST_FLAGS)
+	$(BIN)/pytest -n 2 tests/unit tests/property $(PYTEST_FLAGS)
 
 .PHONY: integration
 integration: services ## tests against a real buildkitd and real registries

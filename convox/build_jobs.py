@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _IMPORT, _EXPORT = "importing cache manifest from ", "exporting cache"
 _LOST_BLOB = "blob unknown to registry"
+_TRIES = 3
 _CANCEL_S = 3.0  # how long the builder has to end what was cancelled; its last lines are worth no longer wait
 
 
@@ -79,16 +80,16 @@ class ImageJob:
     def run(self) -> None:
         """Solve; leaves the digest or the error on this object."""
         try:
-            # What the first try ran need not run again, also when nothing else may come from a cache.
-            if not self._try(no_cache=not self._is_cached):
-                for is_last in (False, True):
-                    self._log.line(f"{self.label} | WARNING: the registry lost a blob that it had, trying again")
-                    if self._try(no_cache=False, is_last=is_last):
-                        break
+            for tries_left in reversed(range(_TRIES)):
+                # What the first try ran need not run again, also when nothing else may come from a cache.
+                is_first = tries_left == _TRIES - 1
+                if self._try(no_cache=is_first and not self._is_cached, is_last=not tries_left):
+                    break
+                self._log.line(f"{self.label} | WARNING: the registry lost a blob that it had, trying again")
         except BaseException as exc:
             self.error = exc
 
-    def _try(self, *, no_cache: bool, is_last: bool = False) -> bool:
+    def _try(self, *, no_cache: bool, is_last: bool) -> bool:
         """Solve once; False when it is worth another time.
 
         Docker's registry, with its images on a disk, may deny for a moment a blob that it got twice at once. Images of

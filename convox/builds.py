@@ -303,5 +303,10 @@ class _Run:
 
 
 def _secret_args(plan: Plan) -> list[str]:
-    """Return the values of build arguments whose names look like those of secrets."""
-    return [value for image in plan.images for name, value in image.build_args.items() if looks_secret(name)]
+    """Return the values of build arguments that are secrets by their name: the builder shows commands with them."""
+    return [
+        value
+        for image in plan.images
+        for name, value in image.build_args.items()
+        if looks_secret(name) and len(value) >= _MIN_SECRET_ARG
+    ]

@@ -403,7 +403,7 @@ def active_builds(daemon):
     return [record["record"]["Ref"] for record in records if not record["record"].get("CompletedAt")]
 
 
-DELAYS = (0.0, 0.03, 0.08, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 0.9, 1.2)
+DELAYS = (0.0, 0.004, 0.006, 0.008, 0.01, 0.03, 0.08, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 0.9, 1.2)
 
 
 def test_an_interrupt_at_any_moment_ends_build_and_process(shared_own, services, tmp_path):

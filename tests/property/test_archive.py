@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from buildkit_client.oci import DecompressedReader
 from convox.archive_file import COMPRESSIONS, Compression
 from convox.archive_record import parse_record, record_bytes
 from convox.errors import ConvoxError
@@ -40,7 +41,7 @@ def racks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DiskRack, 
 
 def contents(data: bytes, build: Build) -> dict[str, bytes]:
     """Return the files of an export, by names without the build's id."""
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(DecompressedReader(io.BytesIO(data)).read())) as archive:
         return {
             member.name.replace(build.id, "ID"): stream.read()
             for member in archive.getmembers()
@@ -48,22 +49,28 @@ def contents(data: bytes, build: Build) -> dict[str, bytes]:
         }
 
 
-@given(
-    services=st.dictionaries(
-        SERVICES, st.tuples(st.lists(LAYERS, min_size=1, max_size=2), st.booleans()), min_size=1, max_size=3
-    ),
-    texts=st.tuples(TEXTS, TEXTS, TEXTS),
-    times=st.tuples(TIMES, TIMES),
-    log=st.binary(max_size=2000),
-    compression=st.sampled_from(COMPRESSIONS),
-)
+@st.composite
+def builds(draw: st.DrawFn) -> dict[str, object]:
+    """What a record may hold, besides its images."""
+    return {
+        "description": draw(TEXTS),
+        "entrypoint": draw(TEXTS),
+        "git_sha": draw(TEXTS),
+        "started": draw(TIMES),
+        "ended": draw(TIMES),
+        "log": draw(st.binary(max_size=2000)),
+    }
+
+
+IMAGES = st.tuples(st.lists(LAYERS, min_size=1, max_size=2), st.booleans())
+
+
+@given(st.dictionaries(SERVICES, IMAGES, min_size=1, max_size=3), builds(), st.sampled_from(COMPRESSIONS))
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_round_trip(
     racks: tuple[DiskRack, DiskRack],
     services: dict[str, tuple[list[list[bytes]], bool]],
-    texts: tuple[str, str, str],
-    times: tuple[datetime, datetime],
-    log: bytes,
+    fields: dict[str, object],
     compression: Compression,
 ) -> None:
     first, second = racks
@@ -73,24 +80,15 @@ def test_round_trip(
         is_index = is_nested or len(descriptors) > 1
         images[service] = add_index(first.layout, *descriptors) if is_index else descriptors[0]
     manifest = "services:\n" + "".join(f"  {service}:\n    build: .\n" for service in sorted(services))
-    description, entrypoint, git_sha = texts
-    build = first.add_build(
-        images,
-        log=log,
-        manifest=manifest,
-        description=description,
-        entrypoint=entrypoint,
-        git_sha=git_sha,
-        started=times[0],
-        ended=times[1],
-    )
+    build = first.add_build(images, manifest=manifest, **fields)  # type: ignore[arg-type]
     data = first.export(build, compression, EPOCH)
     taken, release = second.take(data)
 
     assert dict(taken.images) == dict(build.images)
-    assert (taken.description, taken.entrypoint, taken.git_sha, taken.manifest) == (*texts, manifest)
-    assert (release.manifest, release.description) == (manifest, description)
-    assert b"".join(read_log(second.store.logs_dir, "other", taken.id)) == log
+    for name in ("description", "entrypoint", "git_sha", "manifest"):
+        assert getattr(taken, name) == getattr(build, name)
+    assert (release.manifest, release.description) == (manifest, build.description)
+    assert b"".join(read_log(second.store.logs_dir, "other", taken.id)) == fields["log"]
     for service in services:
         found = second.layout.find(f"localhost/other:{service}.{taken.id}")
         assert found is not None
@@ -106,6 +104,9 @@ def test_round_trip(
         assert max(times_of_it.values()) <= "2001-09-09T01:46:40Z"
         each["build.json"] = json.dumps({**document, **own, "started": "", "ended": ""}).encode()
     assert before == after
+    for service in services:  # else the index gets longer with every example
+        first.layout.remove(f"localhost/web:{service}.{build.id}")
+        second.layout.remove(f"localhost/other:{service}.{taken.id}")
 
 
 @given(st.text(max_size=200), st.text(max_size=200))

@@ -109,8 +109,10 @@ def test_debug_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture[str
         (["--trace", "/nonexistent/x"], "open /nonexistent/x: no such file or directory"),
         (
             ["--ssh", "default=/nowhere"],
-            "--ssh default: /nowhere is no agent's socket: "
-            "key files are not supported by this version of buildkit-client",
+            (
+                "--ssh default: /nowhere is no agent's socket: "
+                "key files are not supported by this version of buildkit-client"
+            ),
         ),
         (["--proxy-network"], "--proxy-network is not supported by this version of buildkit-client"),
         (
