@@ -312,7 +312,7 @@ class Client:
             min_free_bytes: Remove until this much of the disk is free.
 
         Yields:
-            Each removed record, as it is removed; the calls ends when the iterator does.
+            Each removed record, as it is removed; the call ends when the iterator does.
         """
         request = control_pb2.PruneRequest(
             filter=filters,

@@ -24,7 +24,15 @@ from convox.private_files import make_private_folder
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
-    from buildkit_client.oci import Descriptor, Digest, OciArchive, Reference, RegistryClient, StagedArchive
+    from buildkit_client.oci import (
+        Descriptor,
+        Digest,
+        ImageLayout,
+        OciArchive,
+        Reference,
+        RegistryClient,
+        StagedArchive,
+    )
 
 _CHUNK_BYTES = 1 << 20
 _MAX_MEMBERS = 2_000
@@ -186,16 +194,16 @@ def _read_back(stream: BinaryIO, offset: int, size_bytes: int) -> Iterator[bytes
 
 
 class LayoutTarget:
-    """An OCI image layout, made where it is missing.
+    """An OCI image layout.
 
     Args:
-        path: Its folder.
+        layout: The layout.
+        scratch_path: A folder in it for what is not checked yet, of this target alone.
     """
 
-    def __init__(self, path: Path) -> None:
-        from buildkit_client.oci import ImageLayout  # noqa: PLC0415 (not needed by every command)
-
-        self._layout = ImageLayout.create(path)
+    def __init__(self, layout: ImageLayout, scratch_path: Path) -> None:
+        self._layout = layout
+        self._layout.ingest_path = scratch_path
 
     def stage(self, stream: ByteReader) -> StagedArchive:
         """Read an archive into the layout's temporary files."""

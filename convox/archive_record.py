@@ -55,7 +55,8 @@ def record_bytes(build: Build) -> bytes:
 
     Reference: encoding/json MarshalIndent.
     """
-    text = json.dumps(build.to_json(), indent=2, ensure_ascii=False)
+    document = build.to_json() | {"images": dict(sorted(build.images.items()))}  # Go's maps have no order of their own
+    text = json.dumps(document, indent=2, ensure_ascii=False)
     return text.translate(_ESCAPES).encode("utf-8", "replace")
 
 

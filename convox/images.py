@@ -114,10 +114,13 @@ class LayoutImages:
 
     @contextmanager
     def open_target(self, credentials: CredentialsProvider) -> Iterator[ImageTarget]:  # noqa: ARG002 - of the role
-        """Open the layout."""
-        from convox.archive_images import LayoutTarget  # noqa: PLC0415 (not needed by every command)
+        """Open the layout, made where it is missing."""
+        from buildkit_client.oci import ImageLayout  # noqa: PLC0415 (not needed by every command)
+        from convox.archive_images import LayoutTarget, scratch_folder  # noqa: PLC0415 (not needed by every command)
 
-        yield LayoutTarget(self.path)
+        layout = ImageLayout.create(self.path)
+        with scratch_folder(layout.ingest_path) as folder:
+            yield LayoutTarget(layout, folder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,11 +61,13 @@ class BlobStore:
     Attributes:
         path: As given.
         durable: As given.
+        ingest_path: Where temporary files go: on the file system of ``path``; ``ingest`` there unless set.
     """
 
     def __init__(self, path: Path, *, durable: bool = False) -> None:
         self.path = path
         self.durable = durable
+        self.ingest_path = path / INGEST_DIR
 
     def blob_path(self, digest: Digest) -> Path:
         """Return where a blob lies or would lie."""
@@ -281,10 +283,9 @@ class BlobStore:
         Raises:
             LayoutError: The folder for them cannot be made.
         """
-        folder = self.path / INGEST_DIR
         with os_errors_as_layout_errors(f"cannot write to {self.path}"):
-            folder.mkdir(mode=_DIR_MODE, exist_ok=True)
-        return folder / (secrets.token_hex(12) + _PART_SUFFIX)
+            self.ingest_path.mkdir(mode=_DIR_MODE, exist_ok=True)
+        return self.ingest_path / (secrets.token_hex(12) + _PART_SUFFIX)
 
     def _find(self, digest: Digest) -> BlobInfo | None:
         try:

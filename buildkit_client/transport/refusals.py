@@ -41,7 +41,7 @@ _MISSING_FILE = re.compile(r"failed to calculate checksum of ref [^:]+::[^:]+: (
 _AUTH = re.compile(
     r"\b401 Unauthorized\b|\b403 Forbidden\b|no basic auth credentials|authorization failed|insufficient_scope"
     r"|(?:push|pull|requested) access (?:to the resource is )?denied|failed to (?:fetch|authorize)[^:]*\btoken\b"
-    r"|failed to authorize|\bunauthorized: |\bdenied: |authentication required|incorrect username or password"
+    r"|failed to authorize|\b(?:unauthorized|denied)(?:: |\Z)|authentication required|incorrect username or password"
 )
 _PUSH = re.compile(
     r"failed to push |error writing (?:layer|manifest|config|cache) |failed to copy: .*\bput\b|exporting cache"

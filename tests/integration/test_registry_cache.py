@@ -141,3 +141,15 @@ def test_ignored_errors_show_and_others_fail(own, folder):
     with pytest.raises(SolveError) as caught:
         build(own, folder, cache_exports=[RegistryCache(ref=gone, mode="max")])
     assert caught.value.kind == "push"
+
+
+def test_an_emptied_builder_has_nothing_left(own, folder):
+    """Records come as they are removed, and a prune that is left early does no harm."""
+    build(own, folder)
+    with Client(own.address) as client:
+        before = {record.id for record in client.disk_usage()}
+        first = next(iter(client.prune(all=True)))
+        assert first.id in before
+        removed = {record.id for record in client.prune(all=True)}
+        assert removed <= before
+        assert client.disk_usage() == []

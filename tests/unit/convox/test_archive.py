@@ -23,6 +23,7 @@ from convox.store.abandoned import fail_abandoned_builds
 from convox.store.logs import read_log
 from tests.support.exports import (
     MANIFEST,
+    NO_CREDENTIALS,
     DiskRack,
     export_file,
     oci_archive,
@@ -436,7 +437,6 @@ def test_an_interrupt_is_the_reason(rack: DiskRack, monkeypatch: pytest.MonkeyPa
 
 def test_secrets_do_not_get_into_the_reason(rack: DiskRack, monkeypatch: pytest.MonkeyPatch) -> None:
     from convox.archive import ImportSite, import_build
-    from tests.support.exports import NO_CREDENTIALS
 
     def refuse(*args: object) -> None:
         raise StoreError("https://me:CANARYONE@host says CANARYTWO")
@@ -562,13 +562,17 @@ def test_a_file_that_cannot_be_read(rack: DiskRack) -> None:
             pass
 
 
-def test_leftovers_of_a_killed_import_go_with_the_next(tmp_path: Path, registry: FakeRegistry) -> None:
-    with DiskRack(tmp_path / "rack", registry=registry.host) as rack:
-        left = tmp_path / "rack" / "transfers" / "left"
+def test_leftovers_of_a_killed_import_go_with_the_next(any_rack: DiskRack) -> None:
+    for parent in ("transfers", "images/ingest"):
+        left = any_rack.path / parent / "left"
         left.mkdir(parents=True)
-        (left / "blob").write_bytes(b"x")
-        rack.take(plain_export(oci_archive(rack.layout)))
-        assert rack.leftovers() == []
+        (left / "blob.part").write_bytes(b"x")
+    any_rack.take(plain_export(oci_archive(any_rack.layout)))
+    assert len(any_rack.leftovers()) == 1  # of the other kind of rack
+    with any_rack.images.open_target(NO_CREDENTIALS):
+        before = set(any_rack.leftovers())
+        any_rack.take(plain_export(oci_archive(any_rack.layout)))
+        assert set(any_rack.leftovers()) == before  # what belongs to an import that runs is left alone
 
 
 def plain_image(layout: ImageLayout, layer: bytes) -> Descriptor:

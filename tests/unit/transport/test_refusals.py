@@ -22,6 +22,8 @@ MAY_NEED_LOGIN = "repository does not exist or may require authorization"
         (f"failed to push docker.io/library/x:y: push access denied, {MAY_NEED_LOGIN}", "auth"),
         (f"{UNRESOLVED} pull access denied, {MAY_NEED_LOGIN}: server message: insufficient_scope", "auth"),
         ("failed to push ecr/x: no basic auth credentials", "auth"),
+        ("failed to push r/x:y: denied", "auth"),  # when the registry's text is the specification's own
+        ("failed to push r/x:y: unauthorized", "auth"),
         ("failed to push r/x: failed to authorize: failed to fetch oauth token: unexpected status: 403", "auth"),
         (f'failed to push r/x:y: failed to do request: Head "{BLOB}": dial tcp r: connect: connection refused', "push"),
         (f"failed to push r:5003/x:y: unexpected status from HEAD request to {BLOB}: 501 Unsupported method", "push"),
