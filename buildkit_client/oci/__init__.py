@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from buildkit_client.oci.digest import Digest, HashingWriter, is_digest
     from buildkit_client.oci.image import ImageConfig, ImageIndex, ImageManifest
     from buildkit_client.oci.layout import ImageLayout
-    from buildkit_client.oci.read_ahead import read_ahead
+    from buildkit_client.oci.prefetch import read_ahead
     from buildkit_client.oci.reference import Reference
     from buildkit_client.oci.registry import RegistryClient
     from buildkit_client.oci.repository import RepositoryBlobs
@@ -80,7 +80,7 @@ _HOMES = {
         "ImageManifest",
     ),
     "layout": ("ImageLayout",),
-    "read_ahead": ("read_ahead",),
+    "prefetch": ("read_ahead",),
     "reference": ("Reference",),
     "registry": ("RegistryClient",),
     "repository": ("RepositoryBlobs",),

@@ -610,11 +610,16 @@ with Client(address) as client:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
-@pytest.mark.parametrize("closed", ["the context", "a folder in it"])
+@pytest.mark.parametrize("closed", ["the context", "a folder in it", "a file in it"])
 def test_contexts_without_permission(services, tmp_path, closed):
     folder = context(tmp_path / "c", f"FROM {services.base_image}\nCOPY . /\n")
     (folder / "sub").mkdir()
-    target, shown = (folder, str(folder)) if closed == "the context" else (folder / "sub", "sub")
+    (folder / "private").write_text("x")
+    target, shown = {
+        "the context": (folder, str(folder)),
+        "a folder in it": (folder / "sub", "sub"),
+        "a file in it": (folder / "private", "private"),
+    }[closed]
     for above in (tmp_path, *tmp_path.parents):
         if above.stat().st_uid == 0:
             above.chmod(above.stat().st_mode | 0o755)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import threading
 import uuid
 from collections.abc import Iterator
@@ -53,8 +52,11 @@ def check_folder(secrets: list[str], folder: Path) -> None:
 
 
 @contextmanager
-def watching_processes(secrets: list[str]) -> Iterator[None]:
-    """Look at the command line and the environment of every process, again and again."""
+def watching_processes(config: Path, secrets: list[str]) -> Iterator[None]:
+    """Look at the command line and the environment of the command and all it starts, again and again.
+
+    They are known by the config folder in their environment; other tests' processes may show what they like.
+    """
     found: list[str] = []
     looks = 0
     stop = threading.Event()
@@ -62,14 +64,12 @@ def watching_processes(secrets: list[str]) -> Iterator[None]:
     def watch() -> None:
         nonlocal looks
         while not stop.wait(0.02):
-            looks += 1
             for process in Path("/proc").glob("[0-9]*"):
-                if process.name == str(os.getpid()):
-                    continue
-                for kind in ("cmdline", "environ"):
-                    with suppress(OSError):
-                        data = (process / kind).read_bytes()
-                        found.extend(f"{kind}: {data[:200]!r}" for secret in secrets if secret.encode() in data)
+                with suppress(OSError):
+                    environ, command = (process / "environ").read_bytes(), (process / "cmdline").read_bytes()
+                    if f"CONVOX_CONFIG={config}\0".encode() in environ:
+                        looks += 1
+                        found.extend(repr(command) for secret in secrets if secret.encode() in environ + command)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -95,7 +95,7 @@ def set_logins(convox: Convox, services: Services, registry_password: str, hub_p
 
 def run_everything(convox: Convox, app: Path, secrets: list[str]) -> Result:
     """Build, and ask every command about it; return the build's result."""
-    with watching_processes(secrets):
+    with watching_processes(convox.config, secrets):
         result = convox.run("build", str(app), "-a", "app")
     check_absent(secrets, result.stdout, result.stderr)
     build_id = convox.build("app").id

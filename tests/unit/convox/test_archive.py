@@ -18,7 +18,9 @@ from buildkit_client.errors import BlobNotFoundError, DigestMismatchError, Layou
 from buildkit_client.oci import Descriptor, ImageLayout
 from convox.archive import parse_epoch
 from convox.errors import ArchiveError, StoreError, UsageError
+from convox.images import LayoutImages, RegistryImages, image_store, stored_images
 from convox.models import Build, BuildStatus, Release, now
+from convox.rack import Rack
 from convox.store.abandoned import fail_abandoned_builds
 from convox.store.logs import read_log
 from tests.support.exports import (
@@ -587,3 +589,24 @@ def plain_image(layout: ImageLayout, layer: bytes) -> Descriptor:
         layers=(Descriptor(media_types.OCI_LAYER, layout.put_blob(layer), len(layer)),),
     ).to_bytes()
     return Descriptor(media_types.OCI_IMAGE_MANIFEST, layout.put_blob(manifest), len(manifest))
+
+
+# --- where images are ---
+
+
+def test_images_of_earlier_builds_are_found_where_they_went(tmp_path: Path) -> None:
+    params = {"registry": "registry.example.com/team", "registry_insecure": "true"}
+    rack = Rack(name="x", path=tmp_path, params=params)
+    here = stored_images(rack, Build(id="B", app="web", repository="registry.example.com/team/web"))
+    assert here == image_store(rack, "web")
+    assert stored_images(rack, Build(id="B", app="web")) == here
+    local = stored_images(rack, Build(id="B", app="web", repository="localhost/web"))
+    assert local == LayoutImages("localhost/web", tmp_path / "images")
+    other = stored_images(rack, Build(id="B", app="web", repository="old.example.com/web"))
+    assert isinstance(other, RegistryImages)
+    assert (other.repository, other.is_insecure) == ("old.example.com/web", True)
+
+
+def test_an_environment_by_name() -> None:
+    release = Release(id="R", app="web", env="A=1\nB=x=y\n\n=nothing\nnothing\nC=")
+    assert release.environment == {"A": "1", "B": "x=y", "C": ""}

@@ -18,6 +18,7 @@ from convox.manifest import (
     load_manifest,
     missing_environment,
     parse_manifest,
+    service_names,
 )
 from tests.support.privileges import unprivileged
 
@@ -542,3 +543,14 @@ def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         load_manifest(path, {})
     assert caught.value.why == "the file is UTF-16"
+
+
+def test_names_of_services_alone() -> None:
+    """For manifests of builds made elsewhere: values may be missing, and nothing else is checked."""
+    text = "environment: [NEEDED]\nservices:\n  web:\n    build: 3.5\n  ${NAME}:\n  Upper Case:\n"
+    assert service_names(text, {"NAME": "api"}) == ("web", "api", "Upper Case")
+    assert service_names("environment: []", {}) == ()
+    assert service_names("", {}) == ()
+    for wrong in ("services: [web]", "- web", "services: {", "#" * (MAX_SIZE_BYTES + 1)):
+        with pytest.raises(ManifestError):
+            service_names(wrong, {})

@@ -220,3 +220,34 @@ def test_headers_can_be_read(name: str, size: int) -> None:
 def test_folder_header() -> None:
     member = next(iter(TarReader(io.BytesIO(tar_header("blobs", 0, is_directory=True)))))
     assert member.kind is TarKind.DIRECTORY
+
+
+def test_a_folder_without_a_name() -> None:
+    data = tar_header("", 0, is_directory=True, mode=0o700, mod_time_s=1_000_000_000)
+    assert data[:100] == bytes(100)
+    member = next(iter(TarReader(io.BytesIO(data))))
+    assert (member.name, member.kind) == ("", TarKind.DIRECTORY)
+    with tarfile.open(fileobj=io.BytesIO(data + END)) as archive:
+        (info,) = archive.getmembers()
+    assert (info.name, info.isdir(), info.mode, info.mtime) == ("", True, 0o700, 1_000_000_000)
+
+
+def test_the_reader_is_a_stream_of_the_current_file() -> None:
+    reader = TarReader(io.BytesIO(tar(file("a", b"0123456789"), file("b", b"xyz"))))
+    members = iter(reader)
+    next(members)
+    assert reader.read(3) == b"012"
+    assert reader.read(0) == b""
+    assert next(members).name == "b"  # what was not read is skipped
+    assert reader.read(-1) == b"xyz"
+    assert reader.read(1) == b""
+
+
+def test_an_archive_in_an_archive_is_cut_short_with_it() -> None:
+    whole = tar(file("outer", tar(file("inner", b"x" * 2000))))
+    for end in (600, 1100, 2500, len(whole) - 2000):
+        reader = TarReader(io.BytesIO(whole[:end]))
+        with pytest.raises(LayoutError, match="cut short"):
+            for _ in reader:
+                for _ in TarReader(reader):
+                    pass

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from buildkit_client.oci.read_ahead import read_ahead
+from buildkit_client.oci.prefetch import read_ahead
 
 
 def opener(*chunks: bytes) -> Callable[[], Iterator[bytes]]:
