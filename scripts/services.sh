@@ -56,6 +56,7 @@ ensure_packages() {
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
     done
     static_busybox || missing+=(busybox-static)
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql) # the tests start their own
     if [ ${#missing[@]} -eq 0 ]; then return 0; fi
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         die "these programs are missing: ${missing[*]}" "install the packages of these names, as root"

@@ -1,11 +1,10 @@
 """The store in PostgreSQL: what all stores do, and two processes that make it at once.
 
-Needs ``TEST_POSTGRES_URL``, the URL of a database whose user may make schemas, and the psycopg driver.
+Runs against ``TEST_POSTGRES_URL``, the URL of a database whose user may make schemas, else against a server of its own.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import uuid
 from collections.abc import Iterator
@@ -13,33 +12,38 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg
 import pytest
 
 from convox.errors import StoreError
 from convox.store import open_store
 from convox.store.database import DatabaseStore
+from tests.support.postgres import OwnPostgres, PostgresMissingError
 from tests.support.store_cases import StoreCases, a_build
 
 
-@pytest.fixture
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    base = os.environ.get("TEST_POSTGRES_URL", "")
-    missing = ""
-    if not base:
-        missing = "TEST_POSTGRES_URL is not set"
-    elif importlib.util.find_spec("psycopg") is None:
-        missing = "psycopg is not installed"
-    if missing and request.config.getoption("--require-services"):
-        pytest.fail(missing, pytrace=False)
-    if missing:
-        pytest.skip(missing)
-    import psycopg
+@pytest.fixture(scope="session")
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    if given := os.environ.get("TEST_POSTGRES_URL"):
+        yield given
+        return
+    try:
+        server = OwnPostgres()
+    except PostgresMissingError as exc:
+        if request.config.getoption("--require-services"):
+            pytest.fail(str(exc), pytrace=False)
+        pytest.skip(str(exc))
+    with server:
+        yield server.url
 
+
+@pytest.fixture
+def store_url(database_url: str) -> Iterator[str]:
     schema = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(base, autocommit=True) as db:
+    with psycopg.connect(database_url, autocommit=True) as db:
         db.execute(f"CREATE SCHEMA {schema}")
-    yield f"{base}{'&' if '?' in base else '?'}options={quote(f'-csearch_path={schema}')}"
-    with psycopg.connect(base, autocommit=True) as db:
+    yield f"{database_url}{'&' if '?' in database_url else '?'}options={quote(f'-csearch_path={schema}')}"
+    with psycopg.connect(database_url, autocommit=True) as db:
         db.execute(f"DROP SCHEMA {schema} CASCADE")
 
 
