@@ -263,7 +263,17 @@ class TestSuccess:
 
 class TestFailure:
     def test_service_that_fails_cancels_the_others(self, rig: Rig) -> None:
-        rig.client.scripts = {"web": wait_for_cancel, "api": fail("no such file")}
+        web_runs = threading.Event()
+
+        def web(build: FakeBuild, on_status: OnStatus) -> str:
+            web_runs.set()
+            return wait_for_cancel(build, on_status)
+
+        def api(build: FakeBuild, on_status: OnStatus) -> str:
+            assert web_runs.wait(10), "web was not started beside api"
+            return fail("no such file")(build, on_status)
+
+        rig.client.scripts = {"web": web, "api": api}
         error = rig.fails(BuildError)
         assert isinstance(error, BuildError)
         assert (str(error), error.why) == ("build failed", "service api: no such file")
