@@ -12,22 +12,23 @@ Reference: convox/convox provider/k8s/build.go, BuildExport and BuildImport.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
 
 from convox.archive_file import Compression, packing_sink
 from convox.archive_reader import LOG_NAME, RECORD_NAME, ReadExport, read_export
 from convox.archive_record import record_bytes
-from convox.errors import ArchiveError, ConvoxError, ManifestError, UsageError
-from convox.models import Build, BuildStatus, Release, new_build_id, now
+from convox.errors import ArchiveError, ManifestError, UsageError
+from convox.import_record import ImportSite, import_record
+from convox.models import Build, BuildStatus, Release
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from buildkit_client.oci import OciArchive
     from convox.archive_file import ByteSink
-    from convox.archive_images import ByteReader, ImageSource, ImageTarget
+    from convox.archive_images import ByteReader, ImageSource
     from convox.store import Store
 
 TAR_BLOCK_BYTES = 512
@@ -83,25 +84,6 @@ def export_build(
     sink.finish()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportSite:
-    """Where a build is imported to.
-
-    Attributes:
-        app: The app's name.
-        store: Takes the records.
-        repository: What tags of the app's images begin with, before the colon.
-        target: Takes the images.
-        secrets: Values that must not be kept.
-    """
-
-    app: str
-    store: Store
-    repository: str
-    target: ImageTarget
-    secrets: Sequence[str] = field(default=(), repr=False)
-
-
 def import_build(stream: ByteReader, site: ImportSite) -> tuple[Build, Release]:
     """Read a build from a file and add it to an app, under a new id and with a release of its own.
 
@@ -123,16 +105,19 @@ def import_build(stream: ByteReader, site: ImportSite) -> tuple[Build, Release]:
     with read_export(stream, site.target) as export:
         latest = site.store.latest_release(site.app)
         _check_services(export, {} if latest is None else latest.environment)
-        build = _add_record(export, site)
-        names = {service: f"{site.repository}:{service}.{build.id}" for service in export.images}
-        try:
+        record = export.record
+        with import_record(
+            site,
+            export.images,
+            description=record.description,
+            entrypoint=record.entrypoint,
+            git_sha=record.git_sha,
+            manifest=record.manifest,
+        ) as (build, names):
             _publish(export, site, build, names)
             images = {service: str(image.descriptor.digest) for service, image in export.images.items()}
             env = "" if latest is None else latest.env
             return complete_build(site.store, build, env=env, images=images, entrypoint=build.entrypoint)
-        except BaseException as exc:
-            _end_failed(site, build, exc, names.values())
-            raise
 
 
 def _check_services(export: ReadExport, env: Mapping[str, str]) -> None:
@@ -164,29 +149,6 @@ def _check_services(export: ReadExport, env: Mapping[str, str]) -> None:
             )
 
 
-def _add_record(export: ReadExport, site: ImportSite) -> Build:
-    from convox.store.new_records import add_build  # noqa: PLC0415 (not needed by every command)
-    from convox.store.process import current_process_id  # noqa: PLC0415 (not needed by every command)
-
-    record = export.record
-    build = add_build(
-        site.store,
-        Build(
-            id=new_build_id(),
-            app=site.app,
-            description=record.description,
-            entrypoint=record.entrypoint,
-            git_sha=record.git_sha,
-            manifest=record.manifest,
-            process=current_process_id(),
-            repository=site.repository,
-            started=now(),
-        ),
-    )
-    logs = f"object://{build.app}/build/{build.id}/logs"
-    return site.store.update_build(build.app, build.id, status=BuildStatus.RUNNING, logs=logs)
-
-
 def _publish(export: ReadExport, site: ImportSite, build: Build, names: Mapping[str, str]) -> None:
     """Keep the log, and put the images where they belong."""
     from convox.store.logs import LogWriter  # noqa: PLC0415 (not needed by every command)
@@ -196,20 +158,6 @@ def _publish(export: ReadExport, site: ImportSite, build: Build, names: Mapping[
             log.write(chunk)
     for service, image in export.images.items():
         site.target.publish(image.descriptor, image.staged, names[service], export.record.repository)
-
-
-def _end_failed(site: ImportSite, build: Build, exc: BaseException, names: Iterable[str]) -> None:
-    """Leave the record ``failed`` and no images under its names; the first error is what counts."""
-    from buildkit_client.errors import BuildKitError  # noqa: PLC0415 (not needed by every command)
-    from convox.masking import scrub  # noqa: PLC0415 (not needed by every command)
-
-    why = getattr(exc, "why", "")
-    reason = "cancelled" if isinstance(exc, KeyboardInterrupt) else str(exc) or type(exc).__name__
-    reason = scrub(f"{reason}: {why}" if why else reason, site.secrets)
-    with contextlib.suppress(ConvoxError):
-        site.store.update_build(build.app, build.id, status=BuildStatus.FAILED, reason=reason, ended=now())
-    with contextlib.suppress(BuildKitError):
-        site.target.withdraw(names)
 
 
 def parse_epoch(text: str) -> int | None:

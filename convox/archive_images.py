@@ -93,6 +93,18 @@ class ImageTarget(Protocol):
             BuildKitError: The target cannot be used.
         """
 
+    def relay(self, client: RegistryClient, reference: Reference, names: Sequence[str]) -> None:
+        """Copy an image from a registry and give it names.
+
+        Args:
+            client: The registry.
+            reference: The image, by digest.
+            names: Full names, at least one.
+
+        Raises:
+            BuildKitError: The registry or the target cannot be used.
+        """
+
     def withdraw(self, names: Iterable[str]) -> None:
         """Take names back, as far as the target can."""
 
@@ -217,6 +229,12 @@ class LayoutTarget:
         staged.commit()
         self._layout.add_image(image, [name])
 
+    def relay(self, client: RegistryClient, reference: Reference, names: Sequence[str]) -> None:
+        """Pull an image into the layout."""
+        from buildkit_client.oci import pull_image  # noqa: PLC0415 (not needed by every command)
+
+        self._layout.add_image(pull_image(client, reference, self._layout), names)
+
     def withdraw(self, names: Iterable[str]) -> None:
         """Take names from the layout's index."""
         for name in names:
@@ -260,6 +278,21 @@ class RegistryTarget:
         if before is not None and before.registry_host != self._client.host:
             before = None
         push_image(self._client, self._layout, image, Reference.parse(name), mount_from=before)
+
+    def relay(self, client: RegistryClient, reference: Reference, names: Sequence[str]) -> None:
+        """Copy an image from registry to registry, without a copy here."""
+        from buildkit_client.oci import Reference, RepositoryBlobs, push_image  # noqa: PLC0415 (not by every command)
+
+        blobs = RepositoryBlobs(client, reference)
+        first, *others = (Reference.parse(name) for name in names)
+        push_image(
+            self._client,
+            blobs,
+            blobs.resolve(),
+            first,
+            tags=[other.tag for other in others],
+            mount_from=reference if client.host == self._client.host else None,
+        )
 
     def withdraw(self, names: Iterable[str]) -> None:
         """Do nothing: many registries let nobody delete, and a tag of a failed build is in nobody's way."""

@@ -95,8 +95,9 @@ def credentials(rack: Rack, *, docker_config_path: Path) -> CredentialsProvider:
     if hub := _login(rack, "docker_hub"):
         providers.append(DockerHubCredentials(*hub, source="rack param docker_hub_username"))
     if (login := _login(rack, "registry")) and rack.param("registry"):
-        host = rack.param("registry").split("/", 1)[0]
-        providers.append(StaticCredentials({host: Credentials(*login)}, source="rack param registry_username"))
+        providers.append(
+            StaticCredentials({rack.registry_host: Credentials(*login)}, source="rack param registry_username")
+        )
     return ChainCredentials(*providers, DockerConfig(docker_config_path))
 
 

@@ -69,6 +69,11 @@ class Rack:
         return tuple(part for part in self.param("builder").split(",") if part)
 
     @property
+    def registry_host(self) -> str:
+        """Host of the registry, with port where it has one; empty without a registry."""
+        return self.param("registry").split("/", 1)[0]
+
+    @property
     def store_url(self) -> str:
         """Database URL of the records; may hold a password."""
         if url := self.param("store"):

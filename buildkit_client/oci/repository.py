@@ -5,15 +5,16 @@ Reference: OCI distribution-spec, "Pull".
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from buildkit_client.errors import ImageFormatError, RegistryError
-from buildkit_client.oci.image import ImageIndex, ImageManifest, parse_manifest, walk_image
+from buildkit_client.oci.image import ImageIndex, ImageManifest, parse_manifest, select_image, walk_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from buildkit_client.oci.descriptor import Descriptor
+    from buildkit_client.oci.descriptor import Descriptor, Platform
     from buildkit_client.oci.digest import Digest
     from buildkit_client.oci.reference import Reference
     from buildkit_client.oci.registry import RegistryClient
@@ -36,16 +37,24 @@ class RepositoryBlobs:
         self._manifests: dict[Digest, bytes] = {}
         self._descriptors: dict[Digest, Descriptor] = {}
 
-    def resolve(self, digest: Digest) -> Descriptor:
+    def resolve(self, digest: Digest | None = None, *, platform: Platform | None = None) -> Descriptor:
         """Return the descriptor of an image's index or manifest.
+
+        Args:
+            digest: Its digest; None for the image that the reference names.
+            platform: Which image to take from an index; None takes the index.
 
         Raises:
             RegistryError: The registry cannot be reached, refuses, or has no such image.
             DigestMismatchError: It sends something else.
         """
-        descriptor, data = self._client.get_manifest(self._reference.with_digest(digest))
-        self._manifests[digest] = data
-        return descriptor
+        reference = self._reference if digest is None else self._reference.with_digest(digest)
+        root, data = self._client.get_manifest(reference)
+        self._manifests[root.digest] = data
+        if platform is None:
+            return root
+        with self._format_errors_as_registry_errors(reference):
+            return select_image(root, platform, self._read_manifest)[0]
 
     def walk(self, descriptor: Descriptor) -> Iterator[Descriptor]:
         """Yield everything an image is made of, the image first.
@@ -54,17 +63,10 @@ class RepositoryBlobs:
             RegistryError: The registry cannot be reached, refuses, or lacks a manifest; or one is malformed.
             DigestMismatchError: It sends another manifest than it should.
         """
-        try:
+        with self._format_errors_as_registry_errors(self._reference.with_digest(descriptor.digest)):
             for part in walk_image(descriptor, self._read_manifest):
                 self._descriptors[part.digest] = part
                 yield part
-        except ImageFormatError as exc:
-            raise RegistryError(
-                f"cannot pull {self._reference.with_digest(descriptor.digest)}",
-                host=self._client.host,
-                why=f"{exc}: {exc.why}" if exc.why else str(exc),
-                hint=exc.hint,
-            ) from exc
 
     def has_blob(self, digest: Digest) -> bool:
         """Whether the repository has a blob.
@@ -95,6 +97,18 @@ class RepositoryBlobs:
             self._manifests[descriptor.digest] = fetch_part(self._client, self._reference, descriptor)
         data = self._manifests[descriptor.digest]
         return parse_manifest(data, descriptor.media_type, f"manifest {descriptor.digest} of {self._reference.name}")
+
+    @contextmanager
+    def _format_errors_as_registry_errors(self, reference: Reference) -> Iterator[None]:
+        try:
+            yield
+        except ImageFormatError as exc:
+            raise RegistryError(
+                f"cannot pull {reference}",
+                host=self._client.host,
+                why=f"{exc}: {exc.why}" if exc.why else str(exc),
+                hint=exc.hint,
+            ) from exc
 
 
 def fetch_part(client: RegistryClient, reference: Reference, descriptor: Descriptor) -> bytes:

@@ -1,4 +1,4 @@
-"""Images between a registry and an image layout, several blobs at once; what the target has is not sent again.
+"""Images between registries and image layouts, several blobs at once; what the target has is not sent again.
 
 Blobs go first, then manifests, parts before what names them: whoever sees an image under its tag can have all of it.
 
@@ -19,6 +19,7 @@ from buildkit_client.oci.image import ImageIndex, ImageManifest, parse_manifest,
 from buildkit_client.oci.repository import fetch_part
 
 if TYPE_CHECKING:
+    from buildkit_client.oci.archive import BlobSource
     from buildkit_client.oci.descriptor import Descriptor, Platform
     from buildkit_client.oci.digest import Digest
     from buildkit_client.oci.layout import ImageLayout
@@ -124,7 +125,7 @@ def pull_image(
 
 def push_image(
     client: RegistryClient,
-    layout: ImageLayout,
+    source: BlobSource,
     descriptor: Descriptor,
     reference: Reference,
     *,
@@ -133,11 +134,11 @@ def push_image(
     on_progress: ProgressCallback | None = None,
     workers: int = WORKERS,
 ) -> Descriptor:
-    """Copy an image from a layout to a registry.
+    """Copy an image from a layout, or from a repository of this or another registry, to a registry.
 
     Args:
         client: The registry.
-        layout: Has the image.
+        source: Has the image.
         descriptor: Its index or image manifest.
         reference: Where to store it: a tag, or its own digest.
         tags: More tags for it in the same repository.
@@ -149,20 +150,21 @@ def push_image(
         The descriptor of what was stored under the reference.
 
     Raises:
-        BlobNotFoundError: The layout lacks a part of the image.
+        BlobNotFoundError: The source lacks a part of the image.
         LayoutError: A part of it is damaged.
-        RegistryError: The registry cannot be reached or refuses.
+        DigestMismatchError: The source's registry sends other bytes than it should.
+        RegistryError: A registry cannot be reached or refuses.
     """
-    parts = _unique(layout.walk(descriptor))
+    parts = _unique(source.walk(descriptor))
     report = on_progress or _ignore_progress
 
     def send(part: Descriptor, stop: threading.Event) -> None:
-        if media_types.may_be_absent(part.media_type) and not layout.has_blob(part.digest):
+        if media_types.may_be_absent(part.media_type) and not source.has_blob(part.digest):
             return
 
         def chunks() -> Iterator[bytes]:
             current = 0
-            for chunk in _until(stop, layout.read_blob(part.digest, part.size_bytes)):
+            for chunk in _until(stop, source.read_blob(part.digest, part.size_bytes)):
                 yield chunk
                 current += len(chunk)
                 report(TransferProgress(part.digest, current, part.size_bytes))
@@ -173,7 +175,7 @@ def push_image(
     _run_parallel([part for part in parts if part.media_type not in media_types.MANIFESTS], send, workers)
     stored = descriptor
     for part in reversed([part for part in parts if part.media_type in media_types.MANIFESTS]):
-        data = b"".join(layout.read_blob(part.digest, part.size_bytes))
+        data = b"".join(source.read_blob(part.digest, part.size_bytes))
         is_root = part.digest == descriptor.digest
         targets = [reference, *map(reference.with_tag, tags)] if is_root else [reference.with_digest(part.digest)]
         for target in targets:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from convox.cli.command import Group
 from convox.cli.context import CliContext
 from convox.errors import ConvoxError, ExitCode
+from convox.interrupts import interrupt
 from convox.output.console import Console
 from convox.settings import Settings
 
@@ -146,10 +147,10 @@ class _Terminable:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, handler)
 
-    def _end(self, number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG002
+    def _end(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         for one in self._before:
             signal.signal(one, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        interrupt()
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ class BuildsGroup(Group):
 app = typer.Typer(cls=BuildsGroup, name="builds", help="Work with builds.", rich_markup_mode=None, add_completion=False)
 app.command("export", cls=Command)(transfers.export_build)
 app.command("import", cls=Command)(transfers.import_build)
+app.command("import-image", cls=Command)(transfers.import_image)
 
 
 @app.command("list", cls=Command, hidden=True)

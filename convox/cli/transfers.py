@@ -1,4 +1,4 @@
-"""``convox builds export`` and ``convox builds import``: builds as files."""
+"""``convox builds export``, ``import`` and ``import-image``: builds as files, and images as builds."""
 
 import contextlib
 import sys
@@ -74,10 +74,11 @@ def import_build(
     Takes what export wrote, here or on a Convox rack, in gzip, zstd or neither. Without --file it is read from stdin.
     """
     from convox import builder  # noqa: PLC0415
-    from convox.archive import ImportSite, import_build  # noqa: PLC0415
+    from convox.archive import import_build  # noqa: PLC0415
     from convox.archive_reader import InputFile, open_export  # noqa: PLC0415
     from convox.errors import UsageError  # noqa: PLC0415
     from convox.images import image_store  # noqa: PLC0415
+    from convox.import_record import ImportSite  # noqa: PLC0415
 
     cx: CliContext = ctx.obj
     console = cx.console
@@ -104,3 +105,64 @@ def import_build(
             step.done(release.id)
         if print_id:
             console.print_id(release.id)
+
+
+def import_image(
+    ctx: typer.Context,
+    *,
+    source_image: Annotated[str, typer.Argument(metavar="source-image", show_default=False)],
+    app: AppOption = None,
+    rack: RackOption = None,
+    manifest: Annotated[
+        str | None, typer.Option("-m", "--manifest", metavar="file", help="the app's manifest (convox.yml)")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--src-creds-user", metavar="name", help="user of the image's registry")
+    ] = None,
+    password: Annotated[
+        str | None,
+        typer.Option("--src-creds-pass", metavar="password", help="its password; others can see it, use one of these:"),
+    ] = None,
+    password_env: Annotated[
+        str | None, typer.Option("--src-creds-pass-env", metavar="NAME", help="environment variable with the password")
+    ] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--src-creds-pass-stdin", help="read the password from stdin, one line")
+    ] = False,
+    wait: WaitOption = False,  # noqa: ARG001
+) -> None:
+    """Import a prebuilt container image into a new build.
+
+    Every service of the manifest gets the image, but for those with an image of their own. Of an image for several
+    platforms all are taken, or the one that the rack's param platform names. Without a login here, those of builds
+    are used.
+    """
+    from convox import builder  # noqa: PLC0415
+    from convox.cli.source_login import read_password, source_credentials  # noqa: PLC0415
+    from convox.image_import import ImageOrigin, import_image, only_platform  # noqa: PLC0415
+    from convox.images import image_store  # noqa: PLC0415
+    from convox.import_record import ImportSite  # noqa: PLC0415
+
+    cx: CliContext = ctx.obj
+    secret = read_password(cx, password, password_env, stdin=password_stdin)
+    with cx.records(app=app, rack=rack) as records:
+        settings, current = records.settings, records.rack
+        logins = builder.credentials(current, docker_config_path=settings.docker_config_path)
+        origin = ImageOrigin(
+            credentials=source_credentials(source_image, user, secret, logins),
+            insecure_host=current.registry_host if current.param("registry_insecure") == "true" else "",
+            platform=only_platform(current.param("platform")),
+        )
+        images = image_store(current, records.app)
+        with images.open_target(logins) as target:
+            site = ImportSite(
+                app=records.app,
+                store=records.store,
+                repository=images.repository,
+                target=target,
+                secrets=cx.secrets,
+            )
+            manifest_path = settings.cwd / (manifest or "convox.yml")
+            build, release = import_image(source_image, manifest_path, origin, site, cx.console)
+        cx.console.print(f"Build:   {build.id}")
+        cx.console.print(f"Release: {release.id}")

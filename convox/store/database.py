@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 import peewee
 
 from convox.errors import NotFoundError, StoreError
+from convox.interrupts import uninterrupted
 from convox.models import App, Build, BuildStatus, Release, now
 from convox.store import IdTakenError, TransitionError
 from convox.store.files import make_folder, open_file
@@ -329,7 +330,7 @@ class DatabaseStore:
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
-        with self._lock, self._errors(what):
+        with uninterrupted(), self._lock, self._errors(what):
             self._reconnect()
             with self.write_transaction():
                 yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from convox.interrupts import uninterrupted
 from convox.models import Build, BuildStatus, Release, new_build_id, new_release_id, now
 from convox.store import IdTakenError
 
@@ -80,14 +81,15 @@ def complete_build(
         description=build.description,
         created=now(),
     )
-    release = add_release(store, release)
-    build = store.update_build(
-        build.app,
-        build.id,
-        status=BuildStatus.COMPLETE,
-        release=release.id,
-        entrypoint=entrypoint,
-        images=images,
-        ended=now(),
-    )
+    with uninterrupted():  # else an interrupt could leave the release of a build that failed
+        release = add_release(store, release)
+        build = store.update_build(
+            build.app,
+            build.id,
+            status=BuildStatus.COMPLETE,
+            release=release.id,
+            entrypoint=entrypoint,
+            images=images,
+            ended=now(),
+        )
     return build, release

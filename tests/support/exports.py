@@ -11,9 +11,10 @@ from typing import Self
 
 from buildkit_client.oci import Descriptor, ImageLayout, OciArchive, Reference, RegistryClient, push_image
 from buildkit_client.oci.credentials import StaticCredentials
-from convox.archive import ImportSite, export_build, import_build
+from convox.archive import export_build, import_build
 from convox.archive_file import Compression
 from convox.images import ImageStore, LayoutImages, RegistryImages
+from convox.import_record import ImportSite
 from convox.models import Build, BuildStatus, Release, new_build_id, now
 from convox.store import Store, open_store, sqlite_url
 from tests.support.images import add_image

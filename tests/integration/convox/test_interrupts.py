@@ -92,13 +92,14 @@ def test_interrupt(convox: Convox, slow_app: Path, number: signal.Signals, momen
     building.process.send_signal(number)
     code, stderr = building.end()
     took = time.monotonic() - began
-    assert (code, stderr) == (130, "ERROR: cancelled\n")
+    assert (code, stderr) == (130, "ERROR: cancelled\n"), stderr
     assert took < ENDS_WITHIN_S
     [record] = convox.builds("app")
     assert record.status is BuildStatus.FAILED
     assert record.reason == "cancelled"
     assert record.ended is not None
-    assert convox.log("app", record.id).endswith("ERROR: cancelled\n")
+    if moment:  # before, it may not have a log yet
+        assert convox.log("app", record.id).endswith("ERROR: cancelled\n")
     assert "Build: " not in building.shown
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import subprocess
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from buildkit_client.oci import ImageLayout, write_oci_archive
 from tests.integration.convox.conftest import MakeApp
 from tests.integration.convox.harness import Convox
 from tests.integration.convox_archive.conftest import Tools
+from tests.support.exports import plain_export
+from tests.support.go_tools import GoToolMissingError, go_tool
+from tests.support.images import add_platforms
 from tests.support.services import Services
 
 pytestmark = pytest.mark.services
@@ -128,10 +135,6 @@ def test_an_export_made_by_hand(
 
 def test_platforms_and_attestations_survive(services: Services, convox: Convox, tools: Tools, tmp_path: Path) -> None:
     """An index that skopeo made of two platforms and an attestation, in and out again."""
-    from buildkit_client.oci import ImageLayout, write_oci_archive
-    from tests.support.exports import plain_export
-    from tests.support.images import add_platforms
-
     layout = ImageLayout.create(tmp_path / "layout")
     index = add_platforms(layout)
     with (tmp_path / "index.tar").open("wb") as out:
@@ -164,8 +167,6 @@ def test_images_in_docker_s_own_format(
     archive = tmp_path / "docker.tar"
     tag = f"web.{built}"
     tools.skopeo("copy", "--format", "v2s2", f"oci:{convox.layout_path}:{tag}", f"docker-archive:{archive}:app:web")
-    from tests.support.exports import plain_export
-
     (tmp_path / "in.tgz").write_bytes(plain_export(archive.read_bytes()))
     app = new_app()
     build_id, images = imported(convox, "-f", str(tmp_path / "in.tgz"), "-a", app, rack="open")
@@ -179,8 +180,6 @@ def test_images_in_docker_s_own_format(
         "copy", "--src-tls-verify=false", "--dest-tls-verify=false", source, source.replace(":v2s2", f":{tag}")
     )
     store = convox.store("open")
-    from dataclasses import replace
-
     record = replace(
         convox.build("app", built), app=app, repository=f"{services.registry}/{app}", images={"web": digest}
     )
@@ -225,3 +224,70 @@ def test_a_registry_that_is_gone(convox: Convox, built: str, tmp_path: Path) -> 
     store = convox.store("gone")
     assert [build.status for build in store.list_builds("app")] in ([], ["failed"])
     store.close()
+
+
+@pytest.fixture
+def exportfile(request: pytest.FixtureRequest) -> Path:
+    """Reads and writes files as a rack of Convox does, with Go's own packages."""
+    try:
+        return go_tool("exportfile")
+    except GoToolMissingError as exc:
+        if request.config.getoption("--require-services"):
+            pytest.fail(str(exc), pytrace=False)
+        pytest.skip(str(exc))
+
+
+def test_go_reads_what_we_write(convox: Convox, built: str, tools: Tools, exportfile: Path, tmp_path: Path) -> None:
+    export = tmp_path / "export.tgz"
+    convox.ok("builds", "export", built, "-a", "app", "-f", str(export))
+    done = subprocess.run([exportfile, "read"], input=export.read_bytes(), capture_output=True, check=True)
+    folder = tools.unpack(export, tmp_path / "unpacked")
+    assert json.loads(done.stdout) == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.name != "build.log"  # which Convox passes over
+    }
+
+
+def test_we_read_what_go_writes(convox: Convox, built: str, tools: Tools, exportfile: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    expected = dict(convox.build("app", built).images)
+    for service in expected:
+        source = f"oci:{convox.layout_path}:{service}.{built}"
+        tools.skopeo("copy", source, f"oci-archive:{images}/{service}.{built}.tar")
+    record = json.loads(convox.ok("builds", "info", built, "-a", "app", "--output", "json").stdout)
+    del record["images"]
+    (tmp_path / "build.json").write_text(json.dumps(record))
+    words = [exportfile, "write", tmp_path / "build.json", images]
+    export = tmp_path / "export.tgz"
+    export.write_bytes(subprocess.run(words, capture_output=True, check=True).stdout)
+    assert tools.tar("tzf", str(export)).splitlines()[:2] == ["build.json", ""]
+    assert imported(convox, "-f", str(export), "-a", "other")[1] == expected
+
+
+def test_an_image_of_a_registry_becomes_a_build(
+    services: Services, convox: Convox, make_app: MakeApp, tools: Tools
+) -> None:
+    """From one registry to another that wants a login, and into a layout."""
+    folder = make_app()
+    digest = tools.digest(f"docker://{services.base_image}")
+    login = [f"registry_username={services.htpasswd_user}", f"registry_password={services.htpasswd_password}"]
+    convox.ok("rack", "install", "aws", "basic", f"registry={services.registry_htpasswd}", *login)
+    app = new_app()
+    for rack in ("basic", "local"):
+        result = convox.ok("builds", "import-image", services.base_image, "-a", app, "-r", rack, cwd=folder)
+        store = convox.store(rack)
+        [build] = store.list_builds(app)
+        store.close()
+        assert dict(build.images) == {"web": digest}
+        assert result.ids == (build.id, build.release)
+        if rack == "basic":
+            creds = ["--creds", f"{services.htpasswd_user}:{services.htpasswd_password}"]
+            copy = f"docker://{services.registry_htpasswd}/{app}:web.{build.id}"
+            assert tools.digest(copy, *creds) == digest
+            words = ["--src-creds-user", services.htpasswd_user, "--src-creds-pass-env", "SOURCE"]
+            convox.environ["SOURCE"] = services.htpasswd_password
+            source = copy.removeprefix("docker://")
+            convox.ok("builds", "import-image", source, "-a", "back", "-r", "local", *words, cwd=folder)
+    assert dict(convox.builds("back")[0].images) == {"web": digest}

@@ -419,7 +419,7 @@ def test_an_import_that_was_killed_is_failed_by_the_next_command(
     ended.wait()
     monkeypatch.setattr(process, "current_process_id", lambda: process.process_id(ended.pid))
     monkeypatch.setattr(type(rack.store), "create_release", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    monkeypatch.setattr("convox.archive._end_failed", lambda *_: None)  # as if the process had died here
+    monkeypatch.setattr("convox.import_record._end_failed", lambda *_: None)  # as if the process had died here
     with pytest.raises(KeyboardInterrupt):
         rack.take(plain_export(oci_archive(rack.layout)))
     assert [build.status for build in rack.store.list_builds("web")] == [BuildStatus.RUNNING]
@@ -437,8 +437,27 @@ def test_an_interrupt_is_the_reason(rack: DiskRack, monkeypatch: pytest.MonkeyPa
     assert (build.status, build.reason) == (BuildStatus.FAILED, "cancelled")
 
 
+def test_an_interrupt_after_the_end_changes_nothing(rack: DiskRack, monkeypatch: pytest.MonkeyPatch) -> None:
+    from convox.store import new_records
+
+    complete = new_records.complete_build
+
+    def complete_and_interrupt(*args: object, **changes: object) -> None:
+        complete(*args, **changes)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(new_records, "complete_build", complete_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        rack.take(plain_export(oci_archive(rack.layout)))
+    [build] = rack.store.list_builds("web")
+    assert build.status is BuildStatus.COMPLETE
+    assert rack.layout.find(f"localhost/web:web.{build.id}") is not None
+    rack.export(build)
+
+
 def test_secrets_do_not_get_into_the_reason(rack: DiskRack, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convox.archive import ImportSite, import_build
+    from convox.archive import import_build
+    from convox.import_record import ImportSite
 
     def refuse(*args: object) -> None:
         raise StoreError("https://me:CANARYONE@host says CANARYTWO")
@@ -610,3 +629,12 @@ def test_images_of_earlier_builds_are_found_where_they_went(tmp_path: Path) -> N
 def test_an_environment_by_name() -> None:
     release = Release(id="R", app="web", env="A=1\nB=x=y\n\n=nothing\nnothing\nC=")
     assert release.environment == {"A": "1", "B": "x=y", "C": ""}
+
+
+def test_no_secret_of_the_app_is_in_a_file(any_rack: DiskRack) -> None:
+    any_rack.store.create_release(Release(id="RAAAAAAAAAA", app="web", env="TOKEN=CANARYENV", created=now()))
+    build = two_services(any_rack, process="CANARYHOST:1:2")
+    taken, release = any_rack.take(any_rack.export(build))
+    assert release.env == "TOKEN=CANARYENV"
+    for one in (build, taken):
+        assert b"CANARY" not in any_rack.export(one, "none")

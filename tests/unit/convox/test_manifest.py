@@ -20,15 +20,13 @@ from convox.manifest import (
     parse_manifest,
     service_names,
 )
-from tests.support.privileges import unprivileged
+from tests.support.privileges import open_to_others, unprivileged
 
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
     """A folder that other users can enter."""
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    return tmp_path
+    return open_to_others(tmp_path)
 
 
 def parse(text: str, **env: str) -> Manifest:

@@ -10,7 +10,7 @@ import pytest
 from convox.errors import ManifestError
 from convox.manifest import parse_manifest
 from convox.plan import Plan, cache_ref, image_tag, make_plan
-from tests.support.privileges import unprivileged
+from tests.support.privileges import open_to_others, unprivileged
 
 BUILD_ID = "BABCDEFGHIJ"
 
@@ -26,9 +26,7 @@ def write(folder: Path, **files: str) -> None:
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
     """A folder that other users can enter."""
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    return tmp_path
+    return open_to_others(tmp_path)
 
 
 def plan(

@@ -11,7 +11,7 @@ import pytest
 from buildkit_client.errors import BlobNotFoundError, DigestMismatchError, RegistryError
 from buildkit_client.oci import media_types
 from buildkit_client.oci.archive import OciArchive, import_oci_archive
-from buildkit_client.oci.descriptor import Descriptor
+from buildkit_client.oci.descriptor import Descriptor, Platform
 from buildkit_client.oci.digest import Digest
 from buildkit_client.oci.image import ImageManifest
 from buildkit_client.oci.layout import ImageLayout
@@ -123,3 +123,24 @@ def test_foreign_layers_may_be_elsewhere(layout: ImageLayout, blobs: RepositoryB
     archive = OciArchive(blobs, blobs.resolve(Digest.of(document)))
     assert foreign.digest not in archive.blobs
     assert len(archive.blobs) == 2
+
+
+def test_an_image_by_name_and_platform(client: RegistryClient, layout: ImageLayout, blobs: RepositoryBlobs) -> None:
+    descriptor = pushed(client, layout, add_platforms(layout))
+    assert blobs.resolve() == descriptor.without_context()
+    arm = blobs.resolve(platform=Platform("linux", "arm64"))
+    assert layout.read_config(arm).platform.architecture == "arm64"
+    with pytest.raises(RegistryError) as caught:
+        blobs.resolve(platform=Platform("linux", "s390x"))
+    assert "linux/s390x" in caught.value.why
+
+
+def test_from_registry_to_registry(client: RegistryClient, layout: ImageLayout, blobs: RepositoryBlobs) -> None:
+    descriptor = pushed(client, layout, add_platforms(layout))
+    with FakeRegistry() as other, RegistryClient(other.host) as target:
+        reference = Reference.parse(f"{other.host}/copy:1")
+        push_image(target, blobs, blobs.resolve(), reference)
+        assert other.tags["copy", "1"] == descriptor.digest
+        assert written(OciArchive(RepositoryBlobs(target, reference), descriptor)) == written(
+            OciArchive(layout, descriptor)
+        )

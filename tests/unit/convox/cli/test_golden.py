@@ -82,6 +82,7 @@ COMMANDS = {
         "builds logs --help",
         "builds export --help",
         "builds import --help",
+        "builds import-image --help",
         "releases -h",
         "releases info --help",
         "rack --help",

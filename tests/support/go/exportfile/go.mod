@@ -1,0 +1,3 @@
+module exportfile
+
+go 1.21
