@@ -16,7 +16,7 @@ SECRETS = ["docker_hub_password", "registry_password", "store"]
 
 
 def check(_current: dict[str, str] | None = None, *, is_forced: bool = False, **params: str) -> CheckedParams:
-    return check_params(params, _current or {}, cwd=Path("/work/dir"), is_forced=is_forced)
+    return check_params(params, _current or {}, cwd=Path("/srv/dir"), is_forced=is_forced)
 
 
 def error(_current: dict[str, str] | None = None, *, is_forced: bool = False, **params: str) -> RackError:
@@ -195,8 +195,8 @@ def test_good_values(name: str, value: str, stored: str) -> None:
         ),
         ("tls_server_name", "a b", "param 'tls_server_name' must be a host name (got \"a b\")"),
         ("docker_hub_password", "hunter2\nx", "param 'docker_hub_password' must be one line"),
-        ("tls_ca", "nowhere", "param 'tls_ca': there is no file /work/dir/nowhere"),
-        ("tls_ca", "a\0b", "param 'tls_ca': there is no file /work/dir/a\0b"),
+        ("tls_ca", "nowhere", "param 'tls_ca': there is no file /srv/dir/nowhere"),
+        ("tls_ca", "a\0b", "param 'tls_ca': there is no file /srv/dir/a\0b"),
     ],
 )
 def test_bad_values(name: str, value: str, text: str) -> None:
@@ -232,7 +232,7 @@ def test_unknown_names() -> None:
 
 def test_force() -> None:
     checked = check(is_forced=True, zzz="1", tls_ca="nowhere")
-    assert checked.values == {"zzz": "1", "tls_ca": "/work/dir/nowhere"}
+    assert checked.values == {"zzz": "1", "tls_ca": "/srv/dir/nowhere"}
     assert checked.warnings == ("param 'zzz' is unknown and has no effect",)
     assert "must be one of" in str(error(is_forced=True, cache="x"))
     assert check({"zzz": "1"}, is_forced=True, zzz="").values == {"zzz": ""}

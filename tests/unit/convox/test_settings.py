@@ -22,7 +22,7 @@ def write(path: Path, text: str) -> None:
 
 
 def test_defaults() -> None:
-    settings = load(Path("/work/dir"))
+    settings = load(Path("/srv/dir"))
     assert settings.config_path == Path("/home/me/.config/convox")
     assert settings.cache_path == Path("/home/me/.cache/convox")
     assert settings.docker_config_path == Path("/home/me/.docker/config.json")
@@ -34,7 +34,7 @@ def test_defaults() -> None:
 
 def test_everything_set() -> None:
     settings = load(
-        Path("/work/dir"),
+        Path("/srv/dir"),
         CONVOX_CONFIG="/etc/convox",
         XDG_CACHE_HOME="/var/cache",
         XDG_RUNTIME_DIR="/run/user/1",
