@@ -70,8 +70,8 @@ def test_a_daemon_that_speaks_is_never_asked():
 
 
 def test_a_silent_daemon_that_answers_is_there():
+    began = time.monotonic()
     with Watched(Question(True)) as watched:
-        began = time.monotonic()
         while len(watched.asked) < 3 and time.monotonic() - began < 10:
             time.sleep(0.01)
         assert time.monotonic() - began >= 0.3, "it asks again only after another silence"
