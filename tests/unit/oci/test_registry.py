@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import email.utils
 import json
-import os
 import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,85 +15,19 @@ from buildkit_client.errors import (
     BlobNotFoundError,
     CredentialsError,
     DigestMismatchError,
-    LayoutError,
     OptionError,
     RegistryError,
 )
 from buildkit_client.oci import media_types
-from buildkit_client.oci.credentials import Credentials, StaticCredentials
 from buildkit_client.oci.descriptor import Descriptor, Platform
 from buildkit_client.oci.digest import Digest
 from buildkit_client.oci.image import ImageIndex, ImageManifest
 from buildkit_client.oci.reference import Reference
 from buildkit_client.oci.registry import RegistryClient
-from buildkit_client.oci.registry_http import retry_after_s
 from buildkit_client.oci.token import HostSecurity, HttpOptions
 from tests.support.certificates import Authority
 from tests.support.fake_registry import FakeRegistry, Fault
-
-BLOB = os.urandom(300_000)
-LAYER = Descriptor.of(media_types.OCI_LAYER_GZIP, BLOB)
-CONFIG_DATA = b'{"os":"linux","architecture":"amd64","config":{"Entrypoint":["/x"]}}'
-CONFIG = Descriptor.of(media_types.OCI_CONFIG, CONFIG_DATA)
-MANIFEST = ImageManifest(CONFIG, (LAYER,)).to_bytes()
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        for data in (BLOB, CONFIG_DATA):
-            registry.add_blob("app", data)
-        registry.add_manifest("app", MANIFEST, media_types.OCI_IMAGE_MANIFEST, "1")
-        yield registry
-
-
-@pytest.fixture
-def waits() -> list[float]:
-    return []
-
-
-class Maker:
-    def __init__(self, registry: FakeRegistry, waits: list[float]) -> None:
-        self.registry, self.waits = registry, waits
-        self.clients: list[RegistryClient] = []
-
-    def __call__(self, login: tuple[str, str] | None = None, **options: Any) -> RegistryClient:
-        provider = StaticCredentials({self.registry.host: Credentials(*login)}) if login else None
-        options.setdefault("http", HttpOptions(sleep=self.waits.append, read_timeout_s=5))
-        client = RegistryClient(self.registry.host, provider, read_timeout_s=5, **options)
-        self.clients.append(client)
-        return client
-
-
-@pytest.fixture
-def connect(registry: FakeRegistry, waits: list[float]) -> Iterator[Maker]:
-    maker = Maker(registry, waits)
-    yield maker
-    for client in maker.clients:
-        client.close()
-
-
-@pytest.fixture
-def ref(registry: FakeRegistry) -> Reference:
-    return Reference.parse(f"{registry.host}/app:1")
-
-
-def ping(host: str, options: HttpOptions) -> None:
-    with RegistryClient(host, http=options) as client:
-        client.ping()
-
-
-def read(client: RegistryClient, ref: Reference, descriptor: Descriptor = LAYER) -> bytes:
-    return b"".join(client.read_blob(ref, descriptor))
-
-
-def other(ref: Reference, path: str = "new") -> Reference:
-    return Reference(ref.domain, path, "1")
-
-
-def push(client: RegistryClient, ref: Reference, data: bytes = BLOB, **options: Any) -> bool:
-    return client.push_blob(ref, Descriptor.of("x/y", data), lambda: [data[:1000], data[1000:]], **options)
-
+from tests.support.registry_client import BLOB, CONFIG, CONFIG_DATA, LAYER, MANIFEST, Maker, other, ping, push, read
 
 # --- reaching it ---
 
@@ -397,150 +326,6 @@ def test_redirect_circle(connect: Maker, registry: FakeRegistry, ref: Reference)
     assert "redirects more than 5 times" in caught.value.why
 
 
-# --- uploads ---
-
-
-def test_push_blob(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    assert push(connect(), other(ref))
-    assert registry.blobs["new", LAYER.digest] == BLOB
-    assert [one.method for one in registry.seen if "uploads" in one.path] == ["POST", "PUT"]
-    assert push(connect(), other(ref), b"")
-
-
-def test_blob_that_is_there_is_not_sent(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    assert not push(connect(), ref)
-    assert not registry.requests("POST", ".")
-
-
-def test_upload_to_a_full_url(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    registry.absolute_locations = True
-    assert push(connect(), other(ref))
-
-
-@pytest.mark.parametrize("size", [1, 100_000, 150_000, 300_000, 1_000_000])
-def test_chunked_upload(connect: Maker, registry: FakeRegistry, ref: Reference, size: int) -> None:
-    size = max(size, 10_000)
-    assert push(connect(chunk_bytes=size), other(ref))
-    assert registry.blobs["new", LAYER.digest] == BLOB
-    assert len(registry.requests("PATCH", ".")) == -(-len(BLOB) // size)
-
-
-def test_least_chunk_size_is_kept(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    registry.min_chunk = 120_000
-    assert push(connect(chunk_bytes=1000), other(ref))
-    assert len(registry.requests("PATCH", ".")) == 3
-
-
-def test_registry_that_takes_no_large_body(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    registry.monolithic_limit = 1000
-    assert push(connect(), other(ref))
-    assert registry.blobs["new", LAYER.digest] == BLOB
-
-
-def test_mount(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    assert not push(connect(), other(ref), mount_from=ref)
-    assert registry.blobs["new", LAYER.digest] == BLOB
-    assert not registry.requests("PUT", ".")
-
-
-def test_mount_that_is_refused(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    registry.mounts = False
-    assert push(connect(), other(ref), mount_from=ref)
-    registry.faults.append(Fault("POST", "mount=", status=403))
-    assert push(connect(), other(ref, "newer"), mount_from=ref)
-    assert registry.blobs["newer", LAYER.digest] == BLOB
-
-
-def test_mount_asks_for_both_scopes(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    registry.auth = "bearer"
-    assert not push(connect(registry.login), other(ref), mount_from=ref)
-    assert {"repository:app:pull", "repository:new:pull,push"} in registry.scopes_asked
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault("POST", "uploads", status=503),
-        Fault("POST", "uploads", status=429, headers={"Retry-After": "3"}),
-        Fault("POST", "uploads", reset_after=-1),
-        Fault("PUT", "uploads", status=500),
-        Fault("PUT", "uploads", status=502, count=2),
-        Fault("PUT", "uploads", status=404),
-        Fault("PUT", "uploads", reset_after=-1),
-        Fault("PUT", "uploads", reset_after=0),
-    ],
-    ids=lambda fault: f"{fault.method} {fault.status} {fault.reset_after}",
-)
-def test_broken_upload_is_started_anew(connect: Maker, registry: FakeRegistry, ref: Reference, fault: Fault) -> None:
-    registry.faults.append(fault)
-    assert push(connect(), other(ref))
-    assert registry.blobs["new", LAYER.digest] == BLOB
-
-
-@pytest.mark.parametrize("fault", [Fault("PATCH", "uploads", status=500), Fault("PATCH", "uploads", reset_after=-1)])
-def test_broken_chunk_is_started_anew(connect: Maker, registry: FakeRegistry, ref: Reference, fault: Fault) -> None:
-    registry.faults.append(fault)
-    assert push(connect(chunk_bytes=100_000), other(ref))
-    assert registry.blobs["new", LAYER.digest] == BLOB
-
-
-def test_registry_that_kept_only_part_of_a_chunk(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    def short(path: str) -> Fault:
-        return Fault(
-            "PATCH", path, status=202, headers={"Location": "/v2/new/blobs/uploads/0?_state=x", "Range": "0-9"}
-        )
-
-    registry.faults.append(short("uploads"))
-    assert push(connect(chunk_bytes=100_000), other(ref))
-    assert registry.blobs["new", LAYER.digest] == BLOB
-
-
-def test_registry_that_is_slow_to_take_bytes(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    """A slow line or registry is no reason to give up a body: the time to connect must not limit sending it."""
-    registry.faults.append(Fault("PUT", "uploads", delay_s=0.6))
-    data = bytes(24 << 20)
-    client = connect(http=HttpOptions(connect_timeout_s=0.2, attempts=1))
-    assert client.push_blob(other(ref), Descriptor.of("x/y", data), lambda: [data])
-    assert len(registry.requests("PUT", "uploads")) == 1
-
-
-def test_upload_that_always_fails(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    registry.faults.append(Fault("PUT", "uploads", count=100, status=500))
-    with pytest.raises(RegistryError) as caught:
-        push(connect(), other(ref))
-    assert caught.value.status == 500
-    assert "try again later" in caught.value.hint
-    assert len(registry.requests("PUT", ".")) == 4
-
-
-def test_upload_that_is_forbidden_is_not_repeated(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    body = json.dumps({"errors": [{"code": "DENIED", "message": "no write access"}]}).encode()
-    registry.faults.append(Fault("POST", "uploads", status=403, body=body))
-    with pytest.raises(RegistryError) as caught:
-        push(connect(), other(ref))
-    assert (caught.value.status, caught.value.why) == (403, "HTTP 403: DENIED: no write access")
-    assert "log in" in caught.value.hint
-
-
-def test_upload_without_location(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    registry.faults.append(Fault("POST", "uploads", count=9, status=202))
-    with pytest.raises(RegistryError) as caught:
-        push(connect(), other(ref))
-    assert "no Location" in caught.value.why
-
-
-def test_damage_on_our_side_is_not_taken_for_the_registrys(
-    connect: Maker, registry: FakeRegistry, ref: Reference
-) -> None:
-    def chunks() -> Iterator[bytes]:
-        yield BLOB[:1000]
-        raise LayoutError("blob is damaged")
-
-    with pytest.raises(LayoutError):
-        connect().push_blob(other(ref), LAYER, chunks)
-    assert ("new", LAYER.digest) not in registry.blobs
-
-
 # --- logins ---
 
 
@@ -615,84 +400,6 @@ def test_registry_that_echoes_the_login(connect: Maker, registry: FakeRegistry, 
     with pytest.raises(RegistryError) as caught:
         client.get_manifest(ref)
     assert caught.value.why == "HTTP 400: X: wrong: *** [2J"
-
-
-# --- busy registries ---
-
-
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 408])
-def test_busy_registry_is_asked_again(
-    connect: Maker, registry: FakeRegistry, ref: Reference, waits: list[float], status: int
-) -> None:
-    registry.faults.append(Fault("GET", "manifests", count=3, status=status))
-    assert connect().get_manifest(ref)[1] == MANIFEST
-    assert waits == [0.5, 1.0, 2.0]
-
-
-def test_busy_registry_is_given_up(connect: Maker, registry: FakeRegistry, ref: Reference, waits: list[float]) -> None:
-    registry.faults.append(Fault("GET", "manifests", count=100, status=503))
-    with pytest.raises(RegistryError) as caught:
-        connect().get_manifest(ref)
-    assert caught.value.status == 503
-    assert len(waits) == 3
-
-
-def test_busy_at_the_first_contact(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    registry.faults.append(Fault("GET", "^/v2/$", count=2, status=503))
-    assert connect().get_manifest(ref)[1] == MANIFEST
-    registry.faults.append(Fault("GET", "^/v2/$", count=100, status=503))
-    with pytest.raises(RegistryError) as caught:
-        connect().ping()
-    assert caught.value.status == 503
-
-
-def test_reset_connection_is_made_again(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    registry.faults.append(Fault("GET", "manifests", count=3, reset_after=-1))
-    assert connect().get_manifest(ref)[1] == MANIFEST
-    registry.faults.append(Fault("GET", "manifests", count=100, reset_after=-1))
-    with pytest.raises(RegistryError) as caught:
-        connect().get_manifest(ref)
-    assert caught.value.why == "the connection broke"
-
-
-def test_wait_that_the_registry_asks_for(
-    connect: Maker, registry: FakeRegistry, ref: Reference, waits: list[float]
-) -> None:
-    moment = email.utils.formatdate(time.time() + 20, usegmt=True)
-    registry.faults += [
-        Fault("GET", "manifests", status=429, headers={"Retry-After": "7"}),
-        Fault("GET", "manifests", status=503, headers={"Retry-After": moment}),
-    ]
-    assert connect().get_manifest(ref)[1] == MANIFEST
-    assert waits[0] == 7
-    assert 15 < waits[1] <= 20
-
-
-def test_wait_that_is_too_long(connect: Maker, registry: FakeRegistry, ref: Reference, waits: list[float]) -> None:
-    registry.faults.append(Fault("GET", "manifests", status=429, headers={"Retry-After": "3600"}))
-    with pytest.raises(RegistryError) as caught:
-        connect().get_manifest(ref)
-    assert caught.value.status == 429
-    assert waits == []
-
-
-@pytest.mark.parametrize("text", ["", "soon", "-5", "99999999999", "Mon, 99 Foo 2026", "Thu, 01 Jan 1970 00:00:00 GMT"])
-def test_unreadable_waits(text: str) -> None:
-    assert retry_after_s(text) == 0
-
-
-def test_error_page_of_a_proxy_is_not_shown(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    registry.faults.append(Fault("GET", "manifests", status=418, body=b"<html>" + b"x" * 100_000))
-    with pytest.raises(RegistryError) as caught:
-        connect().get_manifest(ref)
-    assert caught.value.why == "HTTP 418"
-
-
-def test_long_error_text_is_cut(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
-    registry.faults.append(Fault("GET", "manifests", status=418, body=b"teapot " * 5000))
-    with pytest.raises(RegistryError) as caught:
-        connect().get_manifest(ref)
-    assert len(caught.value.why) < 600
 
 
 # --- TLS and plain HTTP mixed up ---
