@@ -7,7 +7,7 @@ import contextlib
 import re
 
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from convox.errors import ManifestError
@@ -90,8 +90,13 @@ def texts(tree: object) -> object:
 
 
 @given(TREES, st.booleans())
+@example("\x85", False)
 def test_what_is_written_as_yaml_is_read_back(tree: object, is_flow: bool) -> None:
     text = yaml.safe_dump(tree, default_flow_style=is_flow, allow_unicode=True)
+    if (
+        "\x85" in text
+    ):  # a line break in YAML 1.1: the writer leaves it bare, and no reader, its own neither, gets it back
+        text = yaml.safe_dump(tree, default_flow_style=is_flow)
     node = parse_yaml(text, name="f", source=text, lines=range(1, text.count("\n") + 2))
     assert plain(node) == texts(tree)
 
