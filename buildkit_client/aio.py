@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
+    from typing import Unpack
 
     from buildkit_client.client import BuildSession
-    from buildkit_client.oci.credentials import CredentialsProvider
-    from buildkit_client.options import Cache, Exporter, Frontend, Secret, SshAgent
+    from buildkit_client.gateway import BuildFunction
+    from buildkit_client.llb import Definition
+    from buildkit_client.options import Frontend
     from buildkit_client.progress.model import StatusUpdate
     from buildkit_client.records import DaemonInfo, UsageRecord, Worker
     from buildkit_client.solve import OnStatus, SolveResult
+    from buildkit_client.solve_options import SessionOptions, SolveOptions
+    from buildkit_client.subrequests import LintResult, Outline, Targets
     from buildkit_client.transport.tls import TlsConfig
 
 T = TypeVar("T")
@@ -59,73 +63,69 @@ class AsyncClient:
         await self.aclose()
 
     async def open_session(
-        self,
-        local_dirs: Mapping[str, Path | str] | None = None,
-        *,
-        credentials: CredentialsProvider | None = None,
-        layout: Path | None = None,
-        secrets: Mapping[str, Secret] | None = None,
-        ssh: Mapping[str, SshAgent] | None = None,
-        shared_key: str = "",
+        self, *, layout: Path | None = None, shared_key: str = "", **options: Unpack[SessionOptions]
     ) -> BuildSession:
         """Open a session that several builds can share; see :meth:`Client.open_session`."""
-        return await _in_thread(
-            partial(
-                self._client.open_session,
-                local_dirs,
-                credentials=credentials,
-                layout=layout,
-                secrets=secrets,
-                ssh=ssh,
-                shared_key=shared_key,
-            )
-        )
+        return await _in_thread(partial(self._client.open_session, layout=layout, shared_key=shared_key, **options))
 
     async def solve(
         self,
-        frontend: Frontend,
+        build: Frontend | Definition,
         *,
-        local_dirs: Mapping[str, Path | str] | None = None,
-        exporters: Sequence[Exporter] = (),
-        cache_imports: Sequence[Cache] = (),
-        cache_exports: Sequence[Cache] = (),
-        credentials: CredentialsProvider | None = None,
-        entitlements: Sequence[str] = (),
-        secrets: Mapping[str, Secret] | None = None,
-        ssh: Mapping[str, SshAgent] | None = None,
         session: BuildSession | None = None,
         ref: str = "",
         on_status: OnStatus | None = None,
+        **options: Unpack[SolveOptions],
     ) -> SolveResult:
         """Run a build to its end; see :meth:`Client.solve`.
 
         ``on_status`` is called in the event loop's thread. Cancelling the task cancels the build, and waits for that.
         """
-        loop = asyncio.get_running_loop()
         control = _BuildControl()
-
-        def report(update: StatusUpdate) -> None:
-            if on_status is not None:
-                loop.call_soon_threadsafe(on_status, update)
+        report = _in_loop(on_status)
 
         def run() -> SolveResult:
-            with self._client.start_solve(
-                frontend,
-                local_dirs=local_dirs,
-                exporters=exporters,
-                cache_imports=cache_imports,
-                cache_exports=cache_exports,
-                credentials=credentials,
-                entitlements=entitlements,
-                secrets=secrets,
-                ssh=ssh,
-                session=session,
-                ref=ref,
-            ) as build:
-                control.started(build)
-                return build.wait(report if on_status is not None else None)
+            with self._client.start_solve(build, session=session, ref=ref, **options) as running:
+                control.started(running)
+                return running.wait(report)
 
         return await _in_thread(run, on_cancel=control.cancel)
+
+    async def run_gateway(
+        self,
+        function: BuildFunction,
+        *,
+        attrs: Mapping[str, str] | None = None,
+        session: BuildSession | None = None,
+        ref: str = "",
+        on_status: OnStatus | None = None,
+        **options: Unpack[SolveOptions],
+    ) -> SolveResult:
+        """Run a build whose frontend is a function of ours; see :meth:`Client.run_gateway`.
+
+        The function is an ordinary one, and runs in a thread. Cancelling the task cancels the build, and waits for that.
+        """
+        control = _BuildControl()
+        report = _in_loop(on_status)
+
+        def run() -> SolveResult:
+            with self._client.start_gateway(attrs=attrs, session=session, ref=ref, **options) as running:
+                control.started(running)
+                return running.run(function, report)
+
+        return await _in_thread(run, on_cancel=control.cancel)
+
+    async def lint(self, build: Frontend, **options: Unpack[SolveOptions]) -> LintResult:
+        """Check a Dockerfile without building it; see :meth:`Client.lint`."""
+        return await _in_thread(partial(self._client.lint, build, **options))
+
+    async def outline(self, build: Frontend, **options: Unpack[SolveOptions]) -> Outline:
+        """Tell what a Dockerfile's target takes; see :meth:`Client.outline`."""
+        return await _in_thread(partial(self._client.outline, build, **options))
+
+    async def list_targets(self, build: Frontend, **options: Unpack[SolveOptions]) -> Targets:
+        """Tell which targets a Dockerfile has; see :meth:`Client.list_targets`."""
+        return await _in_thread(partial(self._client.list_targets, build, **options))
 
     async def info(self) -> DaemonInfo:
         """Return which BuildKit answers; see :meth:`Client.info`."""
@@ -162,6 +162,18 @@ class AsyncClient:
         )
         while (record := await _in_thread(partial(next, records, None))) is not None:
             yield record
+
+
+def _in_loop(on_status: OnStatus | None) -> OnStatus | None:
+    """Return a callback that may be called from any thread and lets the running loop call the given one."""
+    if on_status is None:
+        return None
+    loop = asyncio.get_running_loop()
+
+    def report(update: StatusUpdate) -> None:
+        loop.call_soon_threadsafe(on_status, update)
+
+    return report
 
 
 class _BuildControl:

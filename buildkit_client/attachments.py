@@ -6,44 +6,54 @@ Keeps the errors that happened on our side, so that a build that failed because 
 from __future__ import annotations
 
 import json
+import os
 from base64 import b64decode
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit_client.errors import BuildKitError, OptionError
 from buildkit_client.oci.descriptor import Descriptor
 from buildkit_client.oci.layout import ImageLayout
+from buildkit_client.oci.credentials import CredentialsProvider, DockerConfig, default_docker_config_path
 from buildkit_client.options import OutputDirectory, OutputFile, OutputLayout, OutputStream
+from buildkit_client.options.local_directory import LocalDirectory
+from buildkit_client.options.needs import Needs
 from buildkit_client.session.auth import AuthService
-from buildkit_client.session.content import ContentService, ContentStore
+from buildkit_client.session.content import EXPORT_STORE_ID, OCI_STORE_PREFIX, ContentService, ContentStore
 from buildkit_client.session.filesend import FileReceiver, FileSendService, Receiver, StreamReceiver
 from buildkit_client.session.filesend_local import DirectoryReceiver
 from buildkit_client.session.filesync import FileSyncService
+from buildkit_client.session.policy import PolicyService
 from buildkit_client.session.secrets import SecretsService
 from buildkit_client.session.ssh import SshService
+from buildkit_client.session.upload import UploadService
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-    from buildkit_client.oci.credentials import CredentialsProvider
-    from buildkit_client.options import Exporter, Secret, SshAgent
+    from buildkit_client.local_cache import PreparedCaches
+    from buildkit_client.options import Exporter
     from buildkit_client.session.call import StreamHandler, UnaryHandler
-
-EXPORT_STORE = "export"  # session/content; the store id that ``tar=false`` exporters write to
+    from buildkit_client.solve_options import SessionOptions
 
 
 class Attachments:
     """The services of one session.
 
     Args:
-        local_dirs: Directory by the name the daemon asks for.
-        credentials: Finds registry credentials.
+        options: What the caller wants served.
+        needs: What the contexts of the build's frontend need besides.
         exporters: The build's exporters; those with an output get a receiver.
+        caches: The build's caches, of which those of type ``local`` lie here.
         layout: OCI image layout that ``tar=false`` exporters write to, for sessions shared by several builds.
-        secrets: Secret by id.
-        ssh: SSH agent by id.
+
+    Attributes:
+        local_dirs: Directory by the name the daemon asks for.
+        layouts: OCI image layout by the name the daemon asks for.
+        has_policy: Whether the session decides about sources.
 
     Raises:
         ContextError: A directory cannot be read.
@@ -54,40 +64,59 @@ class Attachments:
 
     def __init__(
         self,
+        options: SessionOptions,
         *,
-        local_dirs: Mapping[str, Path],
-        credentials: CredentialsProvider,
+        needs: Needs | None = None,
         exporters: Sequence[Exporter] = (),
+        caches: PreparedCaches | None = None,
         layout: ImageLayout | None = None,
-        secrets: Mapping[str, Secret] | None = None,
-        ssh: Mapping[str, SshAgent] | None = None,
     ) -> None:
+        needs = needs or Needs()
         self.unary: dict[str, UnaryHandler] = {}
         self.streaming: dict[str, StreamHandler] = {}
         self.layout = layout
+        self.local_dirs = local_directories({**needs.local_dirs, **options.get("local_dirs", {})})
+        self.layouts = {name: Path(path) for name, path in {**needs.layouts, **options.get("layouts", {})}.items()}
+        policy = options.get("policy")
+        self.has_policy = policy is not None
+        self._caches = caches
         self._login_lines: deque[str] = deque()
-        self._auth = AuthService(credentials, on_event=self._login_lines.append)
-        self._files = FileSyncService(local_dirs)
-        self._secrets = SecretsService(secrets or {})
-        self._ssh = SshService(ssh or {})
+        self._auth = AuthService(options.get("credentials") or _docker_credentials(), on_event=self._login_lines.append)
+        self._files = FileSyncService(self.local_dirs)
+        self._secrets = SecretsService(options.get("secrets") or {})
+        self._ssh = SshService(options.get("ssh") or {})
+        self._uploads = UploadService({**needs.uploads, **options.get("uploads", {})})
         self._receivers: dict[int, Receiver] = {}
         self.unary.update(self._auth.methods())
-        if local_dirs:
+        if self.local_dirs:
             self._files.check()
             self.streaming.update(self._files.methods())
-        if secrets:
+        if options.get("secrets"):
             self._secrets.check()
             self.unary.update(self._secrets.methods())
-        if ssh:
+        if options.get("ssh"):
             self._ssh.check()
             self.unary.update(self._ssh.unary_methods())
             self.streaming.update(self._ssh.streaming_methods())
+        if self._uploads.uploads:
+            self.streaming.update(self._uploads.methods())
+        if policy is not None:
+            self.unary.update(PolicyService(policy).methods())
         for index, exporter in enumerate(exporters):
             self._add_output(index, exporter)
         if self._receivers:
             self.streaming.update(FileSendService(self._receivers).methods())
+        if stores := self._stores():
+            self.streaming.update(ContentService(stores).methods())
+
+    def _stores(self) -> dict[str, ContentStore]:
+        """Return the content stores by the id that the daemon uses."""
+        stores = {OCI_STORE_PREFIX + name: ContentStore(ImageLayout(path)) for name, path in self.layouts.items()}
+        if self._caches is not None:
+            stores.update(self._caches.stores)
         if self.layout is not None:
-            self.streaming.update(ContentService({EXPORT_STORE: ContentStore(self.layout, writable=True)}).methods())
+            stores[EXPORT_STORE_ID] = ContentStore(self.layout, writable=True)
+        return stores
 
     def _add_output(self, index: int, exporter: Exporter) -> None:
         match exporter.output:
@@ -139,10 +168,12 @@ class Attachments:
         return None
 
     def finish(self, exporters: Sequence[Exporter], response: Mapping[str, str]) -> None:
-        """Record a finished image in the layout's index, as the exporter leaves that to the client.
+        """Record a finished image, and a finished cache, in the index of its layout: the daemon leaves that to us.
 
         Reference: client/solve.go, the handling of ``containerimage.descriptor``.
         """
+        if self._caches is not None:
+            self._caches.finish(response)
         if self.layout is None or not any(isinstance(one.output, OutputLayout) for one in exporters):
             return
         text = response.get("containerimage.descriptor", "")
@@ -150,3 +181,17 @@ class Attachments:
             descriptor = Descriptor.from_json(json.loads(b64decode(text)))
             names = [name for name in response.get("image.name", "").split(",") if name]
             self.layout.add_image(descriptor, names)
+
+
+def _docker_credentials() -> CredentialsProvider:
+    return DockerConfig(default_docker_config_path(os.environ))
+
+
+def local_directories(directories: Mapping[str, Path | str | LocalDirectory]) -> dict[str, Path | LocalDirectory]:
+    """Return the local directories with absolute paths."""
+    return {
+        name: replace(value, path=value.path.absolute())
+        if isinstance(value, LocalDirectory)
+        else Path(value).absolute()
+        for name, value in directories.items()
+    }

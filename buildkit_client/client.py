@@ -9,20 +9,26 @@ import logging
 import os
 import time
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
 from buildkit_client._proto import control_pb2
 from buildkit_client.attachments import Attachments
 from buildkit_client.errors import BuildKitError, OptionError, SolveError
-from buildkit_client.oci.credentials import CredentialsProvider, DockerConfig, default_docker_config_path
+from buildkit_client.gateway import BuildFunction, Gateway, GatewayResult, GatewayRun
+from buildkit_client.history import History
+from buildkit_client.local_cache import prepare_caches
 from buildkit_client.oci.layout import ImageLayout
-from buildkit_client.options import OutputLayout
+from buildkit_client.options import OutputLayout, RawFrontend
+from buildkit_client.options.needs import Needs
 from buildkit_client.progress.model import StatusUpdate, Vertex
 from buildkit_client.records import DaemonInfo, UsageRecord, Worker
 from buildkit_client.session.session import Session, shared_key_for
-from buildkit_client.solve import OnStatus, Solve, SolveResult, SolveSpec, local_directories
+from buildkit_client.solve import OnStatus, Solve, SolveResult, SolveSpec
+from buildkit_client.solve_options import SessionOptions, SolveOptions, SpecOptions, split_options
+from buildkit_client.subrequests import LintResult, Outline, Targets
 from buildkit_client.transport.address import default_address, parse_address
 from buildkit_client.transport.apart import apart
 from buildkit_client.transport.channel import CONTROL, QUICK_S, Channel
@@ -31,8 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
+    from typing import Unpack
 
-    from buildkit_client.options import Cache, Exporter, Frontend, Secret, SshAgent
+    from buildkit_client.llb import Definition
+    from buildkit_client.options import Frontend
     from buildkit_client.transport.tls import TlsConfig
 
 # Without this, Python prints warnings of libraries to stderr wherever logging is not set up.
@@ -116,127 +124,89 @@ class Client:
     # -- builds ------------------------------------------------------------------------------------------------
 
     def open_session(
-        self,
-        local_dirs: Mapping[str, Path | str] | None = None,
-        *,
-        credentials: CredentialsProvider | None = None,
-        layout: Path | None = None,
-        secrets: Mapping[str, Secret] | None = None,
-        ssh: Mapping[str, SshAgent] | None = None,
-        shared_key: str = "",
+        self, *, layout: Path | None = None, shared_key: str = "", **options: Unpack[SessionOptions]
     ) -> BuildSession:
         """Open a session that several builds can share.
 
         Args:
-            local_dirs: Directory by the name the frontend asks for, usually ``context`` and ``dockerfile``.
-            credentials: Finds registry credentials; None reads docker's configuration.
             layout: OCI image layout that builds with an :class:`OutputLayout` write to.
-            secrets: Secret by the id that steps ask for.
-            ssh: SSH agent by the id that steps ask for.
             shared_key: Tells the daemon which copies of directories may be reused; empty derives it from them.
+            options: What the session serves, see :class:`~buildkit_client.solve_options.SessionOptions`.
 
         Raises:
             ConnectError: The daemon cannot be reached.
         """
-        directories = local_directories(local_dirs or {})
-        attachments = Attachments(
-            local_dirs=directories,
-            credentials=credentials or _docker_credentials(),
-            layout=ImageLayout(layout, create=True) if layout is not None else None,
-            secrets=secrets,
-            ssh=ssh,
-        )
-        return self._start_session(directories, attachments, shared_key)
+        export_layout = ImageLayout(layout, create=True) if layout is not None else None
+        return self._start_session(Attachments(options, layout=export_layout), shared_key)
 
-    def _start_session(
-        self, directories: Mapping[str, Path], attachments: Attachments, shared_key: str
-    ) -> BuildSession:
+    def _start_session(self, attachments: Attachments, shared_key: str = "") -> BuildSession:
         session = Session(
             self._channel.session_stream,
             unary=attachments.unary,
             streaming=attachments.streaming,
-            shared_key=shared_key or shared_key_for(directories),
+            shared_key=shared_key or shared_key_for(attachments.local_dirs),
         )
         return BuildSession(apart(session.start, undo=Session.close), attachments)
 
     @contextmanager
     def start_solve(
         self,
-        frontend: Frontend,
+        build: Frontend | Definition,
         *,
-        local_dirs: Mapping[str, Path | str] | None = None,
-        exporters: Sequence[Exporter] = (),
-        cache_imports: Sequence[Cache] = (),
-        cache_exports: Sequence[Cache] = (),
-        credentials: CredentialsProvider | None = None,
-        entitlements: Sequence[str] = (),
-        secrets: Mapping[str, Secret] | None = None,
-        ssh: Mapping[str, SshAgent] | None = None,
         session: BuildSession | None = None,
         ref: str = "",
+        **options: Unpack[SolveOptions],
     ) -> Iterator[RunningBuild]:
         """Start a build and leave waiting for it to the caller; see :meth:`solve` for the arguments.
 
         Yields:
             The build, which is cancelled when the block ends before it.
         """
-        spec = SolveSpec(
-            frontend=frontend,
-            exporters=exporters,
-            cache_imports=cache_imports,
-            cache_exports=cache_exports,
-            entitlements=entitlements,
-        )
-        if session is None:
-            directories = local_directories(local_dirs or {})
-            attachments = Attachments(
-                local_dirs=directories,
-                credentials=credentials or _docker_credentials(),
-                exporters=exporters,
-                secrets=secrets,
-                ssh=ssh,
-            )
-            owned = self._start_session(directories, attachments, "")
-            try:
-                yield from _running(self._channel, owned, spec, ref)
-            finally:
-                owned.close()
-        else:
-            _check_shared(session, exporters, own=bool(local_dirs or secrets or ssh))
-            yield from _running(self._channel, session, spec, ref)
+        served, wanted = split_options(options)
+        if session is not None:
+            served = _check_shared(session, served, wanted)
+        needs = build.needs() if hasattr(build, "needs") else Needs()
+        with self._running(SolveSpec(build=build, **wanted), served, needs, session, ref) as running:
+            yield running
+
+    @contextmanager
+    def _running(
+        self, spec: SolveSpec, served: SessionOptions, needs: Needs, session: BuildSession | None, ref: str
+    ) -> Iterator[RunningBuild]:
+        """Run a build in a session given, or in one of its own."""
+        if session is not None:
+            _check_needs(session, needs)
+            yield from _solving(self._channel, session, spec, ref)
+            return
+        caches = prepare_caches(spec.cache_imports, spec.cache_exports)
+        attachments = Attachments(served, needs=needs, exporters=spec.exporters, caches=caches)
+        spec = replace(spec, cache_imports=caches.imports, cache_exports=caches.exports)
+        owned = self._start_session(attachments)
+        try:
+            yield from _solving(self._channel, owned, spec, ref)
+        finally:
+            owned.close()
 
     def solve(
         self,
-        frontend: Frontend,
+        build: Frontend | Definition,
         *,
-        local_dirs: Mapping[str, Path | str] | None = None,
-        exporters: Sequence[Exporter] = (),
-        cache_imports: Sequence[Cache] = (),
-        cache_exports: Sequence[Cache] = (),
-        credentials: CredentialsProvider | None = None,
-        entitlements: Sequence[str] = (),
-        secrets: Mapping[str, Secret] | None = None,
-        ssh: Mapping[str, SshAgent] | None = None,
         session: BuildSession | None = None,
         ref: str = "",
         on_status: OnStatus | None = None,
+        **options: Unpack[SolveOptions],
     ) -> SolveResult:
         """Run a build to its end.
 
         Args:
-            frontend: What reads the build's description, usually a :class:`DockerfileFrontend`.
-            local_dirs: Directory by the name the frontend asks for, usually ``context`` and ``dockerfile``.
-            exporters: Where the result goes; none only builds.
-            cache_imports: Caches to use.
-            cache_exports: Caches to write.
-            credentials: Finds registry credentials; None reads docker's configuration.
-            entitlements: What the build may do beyond the sandbox, for example ``network.host``.
-            secrets: Secret by the id that steps ask for.
-            ssh: SSH agent by the id that steps ask for; ``default`` for those that name none.
-            session: A session to share; None opens one for this build. With one given, ``local_dirs``,
-                ``credentials``, ``secrets`` and ``ssh`` are its own.
+            build: What describes the build: a frontend, usually a :class:`DockerfileFrontend`, or a graph of
+                :mod:`buildkit_client.llb`.
+            session: A session to share; None opens one for this build. With one given, what it serves is its own.
             ref: Id of the build in the daemon's history; empty makes one.
             on_status: Gets the daemon's progress messages, in this thread.
+            options: What the session serves, where the result goes, which caches to use: see
+                :class:`~buildkit_client.solve_options.SessionOptions` and
+                :class:`~buildkit_client.solve_options.SpecOptions`.
 
         Raises:
             SolveError: The build failed; has the step, its exit code, the place in the Dockerfile, its last output.
@@ -249,22 +219,107 @@ class Client:
             BuildCancelledError: The build was cancelled.
             BuildKitError: Another error, of the connection or of an output.
         """
-        with self.start_solve(
-            frontend,
-            local_dirs=local_dirs,
-            exporters=exporters,
-            cache_imports=cache_imports,
-            cache_exports=cache_exports,
-            credentials=credentials,
-            entitlements=entitlements,
-            secrets=secrets,
-            ssh=ssh,
-            session=session,
-            ref=ref,
-        ) as build:
-            return build.wait(on_status)
+        with self.start_solve(build, session=session, ref=ref, **options) as running:
+            return running.wait(on_status)
+
+    @contextmanager
+    def start_gateway(
+        self,
+        *,
+        attrs: Mapping[str, str] | None = None,
+        session: BuildSession | None = None,
+        ref: str = "",
+        **options: Unpack[SolveOptions],
+    ) -> Iterator[RunningBuild]:
+        """Start a build whose frontend is a function of ours, which :meth:`RunningBuild.run` takes.
+
+        See :meth:`run_gateway` for the arguments.
+
+        Yields:
+            The build, which is cancelled when the block ends before it.
+        """
+        served, wanted = split_options(options)
+        if session is not None:
+            served = _check_shared(session, served, wanted)
+        spec = SolveSpec(build=None, attrs=attrs or {}, **wanted)
+        with self._running(spec, served, Needs(), session, ref) as running:
+            yield running
+
+    def run_gateway(
+        self,
+        function: BuildFunction,
+        *,
+        attrs: Mapping[str, str] | None = None,
+        session: BuildSession | None = None,
+        ref: str = "",
+        on_status: OnStatus | None = None,
+        **options: Unpack[SolveOptions],
+    ) -> SolveResult:
+        """Run a build whose frontend is a function of ours.
+
+        Args:
+            function: Gets a :class:`~buildkit_client.gateway.Gateway` in a thread of its own; what it returns is
+                exported.
+            attrs: Attributes of the build as a whole, for example ``attest:provenance``.
+            session: As for :meth:`solve`.
+            ref: As for :meth:`solve`.
+            on_status: As for :meth:`solve`.
+            options: As for :meth:`solve`.
+
+        Raises:
+            Exception: What the function raises; else as :meth:`solve`.
+        """
+        with self.start_gateway(attrs=attrs, session=session, ref=ref, **options) as running:
+            return running.run(function, on_status)
+
+    def _subrequest(self, build: Frontend, name: str, options: SolveOptions) -> Mapping[str, bytes]:
+        """Run a frontend's sub-request and return its metadata."""
+        answers: list[GatewayResult] = []
+        asked = RawFrontend(build.name, {**build.to_attrs(), "requestid": name})
+
+        def ask(gateway: Gateway) -> GatewayResult:
+            answers.append(gateway.solve(asked, cache_imports=options.get("cache_imports", ())))
+            return answers[0]
+
+        served, wanted = split_options({**options, "internal": True})
+        spec = SolveSpec(build=None, **wanted)
+        with self._running(spec, served, build.needs(), None, "") as running:
+            running.run(ask)
+        return answers[0].metadata
+
+    def lint(self, build: Frontend, **options: Unpack[SolveOptions]) -> LintResult:
+        """Check a Dockerfile without building it.
+
+        Args:
+            build: The frontend as for a build.
+            options: As for :meth:`solve`.
+        """
+        return LintResult.from_metadata(self._subrequest(build, "frontend.lint", options))
+
+    def outline(self, build: Frontend, **options: Unpack[SolveOptions]) -> Outline:
+        """Tell what a Dockerfile's target takes: its build arguments, secrets, SSH ids and caches.
+
+        Args:
+            build: The frontend as for a build.
+            options: As for :meth:`solve`.
+        """
+        return Outline.from_metadata(self._subrequest(build, "frontend.outline", options))
+
+    def list_targets(self, build: Frontend, **options: Unpack[SolveOptions]) -> Targets:
+        """Tell which targets a Dockerfile has.
+
+        Args:
+            build: The frontend as for a build.
+            options: As for :meth:`solve`.
+        """
+        return Targets.from_metadata(self._subrequest(build, "frontend.targets", options))
 
     # -- the daemon --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def history(self) -> History:
+        """The daemon's record of past and running builds."""
+        return History(self._channel)
 
     def info(self) -> DaemonInfo:
         """Return which BuildKit answers; every field is empty for daemons before 0.11."""
@@ -361,9 +416,16 @@ class RunningBuild:
         attachments.finish(self._spec.exporters, result.exporter_response)
         return result
 
+    def run(self, function: BuildFunction, on_status: OnStatus | None = None) -> SolveResult:
+        """Run the function of a gateway build, and wait for the end; see :meth:`Client.run_gateway`."""
+        run = GatewayRun(Gateway(self._solve.channel, self.ref, self._session.id), function)
+        self._solve.inner_error = lambda: run.error
+        return self.wait(on_status)
 
-def _running(channel: Channel, session: BuildSession, spec: SolveSpec, ref: str) -> Iterator[RunningBuild]:
-    solve = apart(partial(Solve, channel, session._session, spec, ref=ref), undo=Solve.close)
+
+def _solving(channel: Channel, session: BuildSession, spec: SolveSpec, ref: str) -> Iterator[RunningBuild]:
+    has_policy = session._attachments.has_policy
+    solve = apart(partial(Solve, channel, session._session, spec, ref=ref, has_policy=has_policy), undo=Solve.close)
     try:
         yield RunningBuild(solve, session, spec)
     finally:
@@ -386,18 +448,18 @@ def _report_with_logins(attachments: Attachments, on_status: OnStatus, update: S
         on_status(StatusUpdate(vertexes=tuple(steps)))
 
 
-def _check_shared(session: BuildSession, exporters: Sequence[Exporter], *, own: bool) -> None:
+def _check_shared(session: BuildSession, served: SessionOptions, wanted: SpecOptions) -> SessionOptions:
     """Refuse what a shared session cannot serve.
 
     The daemon names an exporter's stream by its index in the solve alone, so two builds of one session that both send
     something back could not be told apart.
     """
-    if own:
+    if any(served.values()):
         raise OptionError(
             "directories, secrets and SSH agents belong to the session when one is given",
             hint="give them to open_session",
         )
-    for exporter in exporters:
+    for exporter in wanted.get("exporters", ()):
         if exporter.output is not None and not isinstance(exporter.output, OutputLayout):
             raise OptionError(
                 f"a build in a shared session cannot send its {exporter.type} result to us",
@@ -406,7 +468,24 @@ def _check_shared(session: BuildSession, exporters: Sequence[Exporter], *, own: 
             )
         if isinstance(exporter.output, OutputLayout) and session._attachments.layout is None:
             raise OptionError("the shared session has no OCI image layout", hint="give layout= to open_session")
+    if any(cache.type == "local" for cache in (*wanted.get("cache_imports", ()), *wanted.get("cache_exports", ()))):
+        raise OptionError(
+            "a build in a shared session cannot use a cache of type local",
+            hint="leave out session=, so that the build has its own, or use a registry cache",
+        )
+    return {}
 
 
-def _docker_credentials() -> CredentialsProvider:
-    return DockerConfig(default_docker_config_path(os.environ))
+def _check_needs(session: BuildSession, needs: Needs) -> None:
+    """Refuse contexts that the shared session does not serve."""
+    for what, names, has in (
+        ("directory", needs.local_dirs, session._attachments.local_dirs),
+        ("OCI image layout", needs.layouts, session._attachments.layouts),
+        ("stream", needs.uploads, ()),
+    ):
+        for name in names:
+            if name not in has:
+                raise OptionError(
+                    f"the shared session does not serve the {what} {name} that the build's contexts name",
+                    hint="give it to open_session, or leave out session=",
+                )

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,8 @@ from buildkit_client.transport.lenient import parse_message
 from buildkit_client.transport.liveness import Liveness
 
 if TYPE_CHECKING:
-    from buildkit_client.options import Cache, Exporter, Frontend
+    from buildkit_client.llb import Definition
+    from buildkit_client.options import Cache, Exporter, Frontend, SourcePolicy
     from buildkit_client.transport.channel import PendingCall
 
 OnStatus = Callable[[StatusUpdate], object]
@@ -94,17 +94,37 @@ class SolveResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolveSpec:
-    """Everything of a build that goes into the Solve call, except ref and session."""
+    """Everything of a build that goes into the Solve call, except ref and session; see :class:`SpecOptions`.
 
-    frontend: Frontend
+    Attributes:
+        build: A frontend, a graph, or None for a gateway build, whose function solves.
+        attrs: Attributes of a gateway build as a whole.
+    """
+
+    build: Frontend | Definition | None
+    attrs: Mapping[str, str] = field(default_factory=dict, repr=False)
     exporters: Sequence[Exporter] = ()
     cache_imports: Sequence[Cache] = ()
     cache_exports: Sequence[Cache] = ()
     entitlements: Sequence[str] = ()
+    frontend_inputs: Mapping[str, Definition] = field(default_factory=dict, repr=False)
+    source_policy: SourcePolicy | None = None
+    proxy_network: bool = False
+    internal: bool = False
 
-    def to_request(self, ref: str, session_id: str) -> control_pb2.SolveRequest:
-        """Return the request."""
-        attrs = self.frontend.to_attrs()
+    def to_request(self, ref: str, session_id: str, *, policy_session_id: str = "") -> control_pb2.SolveRequest:
+        """Return the request.
+
+        Args:
+            ref: Id of the build.
+            session_id: The session that serves it.
+            policy_session_id: The session that decides about sources, when one does.
+        """
+        frontend, attrs, definition = "", dict(self.attrs), None
+        if hasattr(self.build, "to_attrs"):
+            frontend, attrs = self.build.name, self.build.to_attrs()
+        elif self.build is not None:
+            definition = self.build.to_proto()
         imports = [(cache.type, cache.to_import_attrs()) for cache in self.cache_imports]
         if imports:
             # A frontend attaches its imports to its inner solves, so for a frontend this attribute is what counts.
@@ -114,8 +134,14 @@ class SolveSpec:
         request = control_pb2.SolveRequest(
             Ref=ref,
             Session=session_id,
-            Frontend=self.frontend.name,
+            Definition=definition,
+            Frontend=frontend,
             FrontendAttrs=attrs,
+            FrontendInputs={name: graph.to_proto() for name, graph in self.frontend_inputs.items()},
+            SourcePolicy=self.source_policy.to_proto() if self.source_policy is not None else None,
+            SourcePolicySession=policy_session_id,
+            ProxyNetwork=self.proxy_network,
+            Internal=self.internal,
             Exporters=exporters,
             Entitlements=self.entitlements,
             Cache=control_pb2.CacheOptions(
@@ -141,7 +167,7 @@ class _Returned:
     """The Solve call is over."""
 
     exporter_response: Mapping[str, str] = field(default_factory=dict)
-    error: BuildKitError | None = None
+    error: BaseException | None = None
 
 
 class Solve:
@@ -152,16 +178,24 @@ class Solve:
         session: Serves the daemon's calls; already started.
         spec: What to build.
         ref: Id of the build; empty makes one.
+        has_policy: The session decides about sources.
+
+    Attributes:
+        inner_error: Tells what failed in the function of a gateway build, which says more than what Solve returns then.
     """
 
-    def __init__(self, channel: Channel, session: Session, spec: SolveSpec, *, ref: str = "") -> None:
+    inner_error: Callable[[], BaseException | None] | None = None
+
+    def __init__(
+        self, channel: Channel, session: Session, spec: SolveSpec, *, ref: str = "", has_policy: bool = False
+    ) -> None:
         self.ref = ref or new_id()
-        self._channel = channel
+        self.channel = channel
         self._session = session
         self._cancelled = False
         self._lost: ConnectionLostError | None = None
         self._graph = BuildGraph()
-        request = spec.to_request(self.ref, session.id)
+        request = spec.to_request(self.ref, session.id, policy_session_id=session.id if has_policy else "")
         self._future = channel.unary_future(
             CONTROL + "Solve", request, partial(parse_message, control_pb2.SolveResponse)
         )
@@ -229,6 +263,8 @@ class Solve:
                         on_status(event)
         assert returned is not None
         if returned.error is not None:
+            if not isinstance(returned.error, BuildKitError):
+                raise returned.error
             explained = self._explained(returned.error)
             raise explained from (returned.error if explained is not returned.error else explained.__cause__)
         return SolveResult(self.ref, returned.exporter_response, self._session.id)
@@ -237,7 +273,7 @@ class Solve:
         """Queue the Status stream's messages; runs in a thread of its own."""
         ended = _StatusEnded()
         try:
-            with self._channel.translated():
+            with self.channel.translated():
                 for message in self._status:
                     self._last_status_s = time.monotonic()
                     self._events.put(decode_status(message))
@@ -253,17 +289,17 @@ class Solve:
         """Queue what Solve returned; runs in gRPC's thread."""
         self._liveness.stop(wait=False)
         try:
-            with self._channel.translated():
+            with self.channel.translated():
                 returned = _Returned(dict(future.result().ExporterResponse))
         except BuildKitError as exc:
-            returned = _Returned(error=exc)
+            returned = _Returned(error=(self.inner_error and self.inner_error()) or exc)
         self._events.put(returned)
 
     def _lose(self, silence_s: float) -> None:
         """Give up: the connection is dead; called from the watching thread."""
         if not self._future.done():
             self._lost = ConnectionLostError(
-                f"the connection to buildkitd at {self._channel.address} was lost",
+                f"the connection to buildkitd at {self.channel.address} was lost",
                 why=f"nothing was heard from it for {silence_s:.0f} seconds",
                 hint="check the network, and whether the daemon still runs",
             )
@@ -313,8 +349,3 @@ def _is_context(name: str) -> bool:
     return name.startswith(("[internal] load build ", "[internal] load .dockerignore")) or (
         name.startswith("[context ") and name.endswith("load from client")
     )
-
-
-def local_directories(directories: Mapping[str, Path | str]) -> dict[str, Path]:
-    """Return the local directories as absolute paths."""
-    return {name: Path(path).absolute() for name, path in directories.items()}

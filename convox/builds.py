@@ -221,7 +221,7 @@ class _Run:
         self._log.check()
         last = manifest.services[-1].name
         entrypoint = self._entrypoint(plan.image_for(last), digests[last])
-        return self._complete(latest, digests, entrypoint)
+        return self._complete(digests, entrypoint)
 
     def _update(self, **changes: object) -> None:
         self._build = self._site.store.update_build(self._build.app, self._build.id, **changes)
@@ -275,7 +275,7 @@ class _Run:
             # The folder is another one each time; its content says what it is.
             shared_key = hashlib.sha256(b"convox inline\0" + image.inline_dockerfile).hexdigest()
         return client.open_session(
-            {"context": folder, "dockerfile": folder},
+            local_dirs={"context": folder, "dockerfile": folder},
             credentials=self._site.credentials,
             layout=self._site.images.layout_path,
             shared_key=shared_key,
@@ -292,13 +292,10 @@ class _Run:
             self._reporter.notice(f"WARNING: the entrypoint of {image.tags[-1]} is not recorded: {exc}{why}")
             return ""
 
-    def _complete(self, latest: Release | None, digests: Mapping[str, str], entrypoint: str) -> tuple[Build, Release]:
+    def _complete(self, digests: Mapping[str, str], entrypoint: str) -> tuple[Build, Release]:
         from convox.store.new_records import complete_build  # noqa: PLC0415 (not needed by every command)
 
-        env = latest.env if latest is not None else ""
-        self._build, release = complete_build(
-            self._site.store, self._build, env=env, images=digests, entrypoint=entrypoint
-        )
+        self._build, release = complete_build(self._site.store, self._build, images=digests, entrypoint=entrypoint)
         return self._build, release
 
 

@@ -185,7 +185,14 @@ class Channel:
     # -- calls -------------------------------------------------------------------------------------------------
 
     def unary(
-        self, path: str, request: Message, response: Callable[[bytes], M], *, timeout_s: float | None = None
+        self,
+        path: str,
+        request: Message,
+        response: Callable[[bytes], M],
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+        is_build: bool = False,
     ) -> M:
         """Make a call with one request and one response.
 
@@ -194,6 +201,8 @@ class Channel:
             request: The request.
             response: Reads the response.
             timeout_s: None waits as long as the connection lives.
+            metadata: Headers of the call.
+            is_build: The call belongs to a build, so that its errors are the build's.
 
         Raises:
             BuildKitError: What the daemon or the connection answered, translated.
@@ -201,8 +210,9 @@ class Channel:
 
         def call() -> M:
             self.reach()
-            with self.translated(is_build=False):
-                return self._channel.unary_unary(path, _serialize, response)(request, timeout=timeout_s)
+            with self.translated(is_build=is_build):
+                ask = self._channel.unary_unary(path, _serialize, response)
+                return ask(request, timeout=timeout_s, metadata=tuple(metadata))
 
         return apart(call)
 

@@ -229,7 +229,7 @@ def test_daemon_frozen_before_the_connection(own):
 def test_a_client_finds_a_daemon_that_was_started_again(own, services, tmp_path):
     folder = context(tmp_path / "c", f"FROM {services.base_image}\nRUN true\n")
     with Client(own.address) as client:
-        session = client.open_session({"context": folder, "dockerfile": folder})
+        session = client.open_session(local_dirs={"context": folder, "dockerfile": folder})
         first = client.solve(DockerfileFrontend(), session=session)
         own.kill()
         assert until(lambda: not session.is_alive)
@@ -243,7 +243,7 @@ def test_a_client_finds_a_daemon_that_was_started_again(own, services, tmp_path)
                 assert time.monotonic() < end
                 time.sleep(0.2)
         session.close()
-        with client.open_session({"context": folder, "dockerfile": folder}) as session:
+        with client.open_session(local_dirs={"context": folder, "dockerfile": folder}) as session:
             assert client.solve(DockerfileFrontend(), session=session).ref != first.ref
 
 

@@ -28,7 +28,7 @@ peaks = []
 with Client(address) as client:
     for _ in range(2):
         begun = time.monotonic()
-        with client.open_session({"context": folder, "dockerfile": folder}) as session:
+        with client.open_session(local_dirs={"context": folder, "dockerfile": folder}) as session:
             client.solve(DockerfileFrontend(), session=session)
             done = [stats for stats in session._attachments._files.transfers if stats.name == "context"]
             last = max(done, key=lambda stats: stats.entries)

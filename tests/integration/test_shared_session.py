@@ -45,7 +45,7 @@ def test_four_builds_at_once_into_one_layout(services, folder, tmp_path):
 
     with (
         Client(services.buildkit_host) as client,
-        client.open_session({"context": folder, "dockerfile": folder}, layout=layout) as session,
+        client.open_session(local_dirs={"context": folder, "dockerfile": folder}, layout=layout) as session,
     ):
 
         def build(number):
@@ -79,7 +79,7 @@ def test_an_unchanged_context_moves_only_its_listing(services, folder):
     def build():
         with (
             Client(services.buildkit_host) as client,
-            client.open_session({"context": folder, "dockerfile": folder}) as session,
+            client.open_session(local_dirs={"context": folder, "dockerfile": folder}) as session,
         ):
             client.solve(DockerfileFrontend(filename="Dockerfile.0"), session=session)
             return transfers(session)
@@ -106,7 +106,7 @@ def test_two_folders_built_in_turn_do_not_take_each_others_place(services, tmp_p
     with Client(services.buildkit_host) as client:
         for _ in range(3):
             for folder in folders:
-                with client.open_session({"context": folder, "dockerfile": folder}) as session:
+                with client.open_session(local_dirs={"context": folder, "dockerfile": folder}) as session:
                     logs = []
                     client.solve(
                         DockerfileFrontend(no_cache=True),
@@ -122,7 +122,7 @@ def test_one_failed_build_leaves_the_session_to_the_others(services, folder):
     (folder / "Dockerfile.bad").write_text(f"FROM {services.base_image}\nRUN exit 3\n")
     with (
         Client(services.buildkit_host) as client,
-        client.open_session({"context": folder, "dockerfile": folder}) as session,
+        client.open_session(local_dirs={"context": folder, "dockerfile": folder}) as session,
     ):
         with ThreadPoolExecutor(2) as pool:
             good = pool.submit(client.solve, DockerfileFrontend(filename="Dockerfile.1"), session=session)
@@ -138,7 +138,7 @@ def test_one_failed_build_leaves_the_session_to_the_others(services, folder):
 def test_what_a_shared_session_cannot_do_is_refused_before_anything_is_sent(services, folder, tmp_path):
     with (
         Client(services.buildkit_host) as client,
-        client.open_session({"context": folder, "dockerfile": folder}) as session,
+        client.open_session(local_dirs={"context": folder, "dockerfile": folder}) as session,
     ):
         with pytest.raises(OptionError, match="cannot send its oci result"):
             client.solve(

@@ -13,7 +13,7 @@ import buildkit_client
 from buildkit_client import AsyncClient, Client
 from buildkit_client.aio import _BuildControl, _in_thread
 
-ONLY_BLOCKING = {"close", "start_solve"}  # start_solve leaves waiting to a thread; a task is cancelled instead
+ONLY_BLOCKING = {"close", "start_solve", "start_gateway"}  # a start leaves waiting to a thread; a task is cancelled instead
 ONLY_ASYNC = {"aclose"}
 
 

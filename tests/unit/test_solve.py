@@ -113,7 +113,7 @@ def message(name="step", **times):
 
 @contextmanager
 def running(channel):
-    solve = Solve(channel, Session(), SolveSpec(frontend=DockerfileFrontend()))
+    solve = Solve(channel, Session(), SolveSpec(build=DockerfileFrontend()))
     try:
         yield solve
     finally:

@@ -96,8 +96,8 @@ class FakeClient:
     is_closed: bool = False
 
     @contextmanager
-    def open_session(self, folders: Mapping[str, Path], **options: Any) -> Iterator[FakeSession]:
-        session = FakeSession(folders["context"], self.vanished, is_open=True)
+    def open_session(self, *, local_dirs: Mapping[str, Path], **options: Any) -> Iterator[FakeSession]:
+        session = FakeSession(local_dirs["context"], self.vanished, is_open=True)
         self.sessions.append(session)
         self.session_options.append(options)
         try:
