@@ -418,9 +418,13 @@ class RunningBuild:
 
     def run(self, function: BuildFunction, on_status: OnStatus | None = None) -> SolveResult:
         """Run the function of a gateway build, and wait for the end; see :meth:`Client.run_gateway`."""
-        run = GatewayRun(Gateway(self._solve.channel, self.ref, self._session.id), function)
+        gateway = Gateway(self._solve.channel, self.ref, self._session.id)
+        run = GatewayRun(gateway, function)
         self._solve.inner_error = lambda: run.error
-        return self.wait(on_status)
+        try:
+            return self.wait(on_status)
+        finally:
+            apart(gateway.close)
 
 
 def _solving(channel: Channel, session: BuildSession, spec: SolveSpec, ref: str) -> Iterator[RunningBuild]:

@@ -13,7 +13,7 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from buildkit_client._proto import gateway_pb2, ops_pb2
 from buildkit_client.errors import BuildKitError, LocalProtocolError, SolveError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from buildkit_client.llb import Definition
     from buildkit_client.options import Cache, Frontend
-    from buildkit_client.transport.channel import Channel
+    from buildkit_client.transport.channel import Channel, PendingCall
 
     M = TypeVar("M", bound=Message)
 
@@ -177,21 +177,42 @@ class Gateway:
         self.ref = ref
         self.session_id = session_id
         self._channel = channel
+        self._lock = threading.Lock()
+        self._calls: set[PendingCall[Any]] = set()
+        self._is_over = False
+
+    def close(self) -> None:
+        """End every call: the build is over. The daemon would go on with them otherwise."""
+        with self._lock:
+            self._is_over = True
+            calls = list(self._calls)
+        for call in calls:
+            call.cancel()
 
     def call(self, method: str, request: Message, response: type[M]) -> M:
         """Make a call of the build's bridge.
 
         Raises:
             SolveError: A step of the build failed, or the daemon refuses.
+            BuildCancelledError: The build is over.
             BuildKitError: Another error.
         """
-        return self._channel.unary(
-            BRIDGE + method,
-            request,
-            lambda data: parse_message(response, data),
-            metadata=((_BUILD_ID_KEY, self.ref),),
-            is_build=True,
-        )
+        with self._channel.translated():
+            call = self._channel.unary_future(
+                BRIDGE + method,
+                request,
+                lambda data: parse_message(response, data),
+                metadata=((_BUILD_ID_KEY, self.ref),),
+            )
+            with self._lock:
+                self._calls.add(call)
+                if self._is_over:
+                    call.cancel()
+            try:
+                return call.result()
+            finally:
+                with self._lock:
+                    self._calls.discard(call)
 
     def capabilities(self) -> frozenset[str]:
         """Return what the daemon's bridge can do, for example ``gateway.solve.metadata``."""

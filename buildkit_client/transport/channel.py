@@ -8,18 +8,22 @@ Reference: client/client.go, New; google.golang.org/grpc defaults.
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from urllib.parse import quote
 
 import grpc
 
-from buildkit_client.errors import BuildCancelledError, LocalProtocolError
+from buildkit_client.errors import BuildCancelledError, ConnectError, ConnectionLostError, LocalProtocolError
 from buildkit_client.protocol.grpc_framing import MAX_MESSAGE_BYTES
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.transport.apart import apart, pumped
-from buildkit_client.transport.diagnose import diagnose
+from buildkit_client.transport.diagnose import diagnose, unreachable
+from buildkit_client.transport.liveness import Liveness, lost
 from buildkit_client.transport.status import error_from_rpc
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
     from buildkit_client.errors import BuildKitError
     from buildkit_client.transport.address import Address
+    from buildkit_client.transport.relay import Relay
     from buildkit_client.transport.tls import TlsConfig, TlsFiles
 
 CONTROL = "/moby.buildkit.v1.Control/"
@@ -37,6 +42,7 @@ QUICK_S = 60.0
 """A limit for calls that a daemon answers from memory."""
 
 _DIAGNOSE_STEP_S = 2.0  # after the library has waited in vain already
+_RECONNECT_MS = 1000  # the library would wait up to two minutes before it tries again to connect
 
 # For calls without a session, and for a session that nobody waits for: a dead connection is noticed after 6.5 minutes.
 # A daemon hangs up on clients that ping more often than every five (grpc-go, keepalive.EnforcementPolicy).
@@ -99,14 +105,60 @@ class _Question:
         return self._future.code() not in silent
 
 
+class _Watch:
+    """Ends one call when the connection is dead, and keeps why.
+
+    Args:
+        address: Of the daemon.
+        call: What to end.
+        ask: See :class:`~buildkit_client.transport.liveness.Liveness`.
+    """
+
+    def __init__(self, address: Address, call: Any, ask: Callable[[float], _Question]) -> None:
+        self.error: ConnectionLostError | None = None
+        self.heard_s = time.monotonic()
+        self._address = address
+        self._call = call
+        self._liveness = Liveness(lambda: self.heard_s, ask, self._lose)
+        self.stop = partial(self._liveness.stop, wait=False)
+        call.add_callback(self.stop)
+        self._liveness.start()
+
+    def _lose(self, silence_s: float) -> None:
+        self.error = lost(self._address, silence_s)
+        self._call.cancel()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raise the loss in place of the call's end that it caused."""
+        try:
+            yield
+        except (grpc.RpcError, grpc.FutureCancelledError) as exc:
+            if self.error is not None:
+                raise self.error from exc
+            raise
+        finally:
+            self.stop()
+
+
 class _ServerStream(Generic[M]):
     """A call with many responses, read and cancelled apart from the main thread."""
 
-    def __init__(self, call: StreamCall[M]) -> None:
+    def __init__(self, call: StreamCall[M], watch: _Watch | None) -> None:
         self._call = call
+        self._watch = watch
 
     def __iter__(self) -> Iterator[M]:
-        return pumped(self._call)
+        if self._watch is None:
+            yield from pumped(self._call)
+            return
+        with self._watch.explained():
+            yield from pumped(self._heard(self._watch))
+
+    def _heard(self, watch: _Watch) -> Iterator[M]:
+        for message in self._call:
+            watch.heard_s = time.monotonic()
+            yield message
 
     def cancel(self) -> bool:
         return apart(self._call.cancel)
@@ -141,15 +193,26 @@ class Channel:
 
     Args:
         address: Where the daemon is.
-        tls: How to speak TLS; only for ``tcp``.
+        tls: How to speak TLS, with the engine for ``docker``, else with the daemon; daemons speak it over TCP only.
         connect_timeout_s: How long the first answer may take.
+
+    Raises:
+        ConnectError: ``DOCKER_HOST``, which ``docker`` may need, is no address.
+        OptionError: A TLS file cannot be read.
     """
 
     def __init__(self, address: Address, *, tls: TlsConfig | None = None, connect_timeout_s: float = 5.0) -> None:
         self.address = address
         self._timeout_s = connect_timeout_s
-        self._tls: TlsFiles | None = tls.load() if tls is not None and address.scheme == "tcp" else None
-        self._server_name = (tls.server_name if tls is not None else "") or address.host
+        self._tls: TlsFiles | None = tls.load() if tls is not None and address.scheme != "docker" else None
+        self._server_name = (tls.server_name if tls is not None else "") or address.host or "localhost"
+        self._relay: Relay | None = None
+        if address.scheme not in ("unix", "tcp"):
+            # Most connections need neither processes nor an engine's HTTP.
+            from buildkit_client.transport.carriers import carrier_for  # noqa: PLC0415
+            from buildkit_client.transport.relay import Relay  # noqa: PLC0415
+
+            self._relay = Relay(carrier_for(address, os.environ, tls))
         self._closed = False
         self._reached = threading.Event()
         self._reaching = threading.Lock()
@@ -168,12 +231,15 @@ class Channel:
             ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
             ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
             ("grpc.http2.max_pings_without_data", 0),  # a build's quiet step may be longer than two of them
+            ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS),
         ]
-        if self.address.scheme == "unix":
+        if self.address.scheme == "tcp":
+            host = f"[{self.address.host}]" if ":" in self.address.host else self.address.host
+            target = f"dns:///{host}:{self.address.port}"
+        else:
+            path = self._relay.path if self._relay is not None else self.address.path
+            target = f"unix://{quote(path, errors='surrogateescape')}"
             options.append(("grpc.default_authority", "localhost"))
-            return grpc.insecure_channel(f"unix://{self.address.path}", options=options)
-        host = f"[{self.address.host}]" if ":" in self.address.host else self.address.host
-        target = f"dns:///{host}:{self.address.port}"
         if self._tls is None:
             return grpc.insecure_channel(target, options=options)
         options.append(("grpc.ssl_target_name_override", self._server_name))
@@ -191,8 +257,6 @@ class Channel:
         response: Callable[[bytes], M],
         *,
         timeout_s: float | None = None,
-        metadata: Sequence[tuple[str, str]] = (),
-        is_build: bool = False,
     ) -> M:
         """Make a call with one request and one response.
 
@@ -200,9 +264,7 @@ class Channel:
             path: The method.
             request: The request.
             response: Reads the response.
-            timeout_s: None waits as long as the connection lives.
-            metadata: Headers of the call.
-            is_build: The call belongs to a build, so that its errors are the build's.
+            timeout_s: None waits as long as the connection lives, which is watched.
 
         Raises:
             BuildKitError: What the daemon or the connection answered, translated.
@@ -210,23 +272,34 @@ class Channel:
 
         def call() -> M:
             self.reach()
-            with self.translated(is_build=is_build):
-                ask = self._channel.unary_unary(path, _serialize, response)
-                return ask(request, timeout=timeout_s, metadata=tuple(metadata))
+            with self.translated(is_build=False):
+                return self._channel.unary_unary(path, _serialize, response)(request, timeout=timeout_s)
 
         return apart(call)
 
-    def unary_future(self, path: str, request: Message, response: Callable[[bytes], M]) -> PendingCall[M]:
+    def unary_future(
+        self, path: str, request: Message, response: Callable[[bytes], M], *, metadata: Sequence[tuple[str, str]] = ()
+    ) -> PendingCall[M]:
         """Start a call with one request and one response; its errors are gRPC's, see :meth:`translated`."""
         self.reach()
-        return self._channel.unary_unary(path, _serialize, response).future(request)
+        return self._channel.unary_unary(path, _serialize, response).future(request, metadata=tuple(metadata))
 
-    def server_stream(self, path: str, request: Message, response: Callable[[bytes], M]) -> StreamCall[M]:
-        """Start a call with one request and many responses; its errors are gRPC's, see :meth:`translated`."""
+    def server_stream(
+        self, path: str, request: Message, response: Callable[[bytes], M], *, is_watched: bool = True
+    ) -> StreamCall[M]:
+        """Start a call with one request and many responses; its errors are gRPC's, see :meth:`translated`.
+
+        Args:
+            path: The method.
+            request: The request.
+            response: Reads a response.
+            is_watched: End the call with a :class:`ConnectionLostError` when the connection is dead.
+        """
 
         def start() -> StreamCall[M]:
             self.reach()
-            return _ServerStream(self._channel.unary_stream(path, _serialize, response)(request))
+            call = self._channel.unary_stream(path, _serialize, response)(request)
+            return _ServerStream(call, _Watch(self.address, call, self.question) if is_watched else None)
 
         return apart(start, undo=lambda stream: stream.cancel())
 
@@ -263,9 +336,13 @@ class Channel:
     def _translate(self, exc: grpc.RpcError, *, is_build: bool) -> BuildKitError:
         code, details, trailers = _facts(exc)
         address = str(self.address)
-        return error_from_rpc(
+        error = error_from_rpc(
             code, details, trailers, address=address, established=self._reached.is_set(), is_build=is_build
         )
+        if isinstance(error, (ConnectError, ConnectionLostError)) and self._relay is not None:
+            failure = self._relay.failure
+            error.why = failure.why if failure is not None else error.why
+        return error
 
     def reach(self) -> None:
         """Make sure, once, that a buildkitd answers at the address.
@@ -287,14 +364,30 @@ class Channel:
                 code, details, _ = _facts(exc)
                 # Daemons before 0.11 do not know the call, which is an answer too; other services do not know Control.
                 if code != StatusCode.UNIMPLEMENTED or "unknown service" in details:
-                    limit_s = min(self._timeout_s, _DIAGNOSE_STEP_S)
-                    raise diagnose(self.address, self._tls, self._server_name, timeout_s=limit_s, seen=details) from exc
+                    raise self._unreachable(code, details) from exc
             self._reached.set()
+
+    def _unreachable(self, code: int, details: str) -> ConnectError:
+        if self._relay is None:
+            limit_s = min(self._timeout_s, _DIAGNOSE_STEP_S)
+            return diagnose(self.address, self._tls, self._server_name, timeout_s=limit_s, seen=details)
+        failure = self._relay.explain(is_waiting=code == StatusCode.DEADLINE_EXCEEDED)
+        if failure is not None:
+            return unreachable(self.address, failure.phase, failure.why, failure.hint)
+        if self._tls is not None:
+            hint = "leave out the TLS files: only a tcp:// address leads to TLS"
+            return unreachable(self.address, "tls", f"no TLS is spoken there: {details}", hint)
+        return unreachable(self.address, "handshake", details, "check that it is a buildkitd that answers there")
 
     def close(self) -> None:
         """Close the connection; calls in progress are cancelled."""
         self._closed = True
-        apart(self._channel.close)
+        apart(self._close)
+
+    def _close(self) -> None:
+        self._channel.close()
+        if self._relay is not None:
+            self._relay.close()
 
     def _check_open(self) -> None:
         if self._closed:
