@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 
     from buildkit_client.client import BuildSession
     from buildkit_client.gateway import BuildFunction
-    from buildkit_client.llb import Definition
     from buildkit_client.options import Frontend
     from buildkit_client.progress.model import StatusUpdate
     from buildkit_client.records import DaemonInfo, UsageRecord, Worker
     from buildkit_client.solve import OnStatus, SolveResult
-    from buildkit_client.solve_options import SessionOptions, SolveOptions
+    from buildkit_client.solve_options import Graph, SessionOptions, SolveOptions
     from buildkit_client.subrequests import LintResult, Outline, Targets
     from buildkit_client.transport.tls import TlsConfig
 
@@ -70,7 +69,7 @@ class AsyncClient:
 
     async def solve(
         self,
-        build: Frontend | Definition,
+        build: Frontend | Graph,
         *,
         session: BuildSession | None = None,
         ref: str = "",

@@ -11,18 +11,20 @@ from base64 import b64decode
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit_client.errors import BuildKitError, OptionError
+from buildkit_client.oci.credentials import CredentialsProvider, DockerConfig, default_docker_config_path
 from buildkit_client.oci.descriptor import Descriptor
 from buildkit_client.oci.layout import ImageLayout
-from buildkit_client.oci.credentials import CredentialsProvider, DockerConfig, default_docker_config_path
 from buildkit_client.options import OutputDirectory, OutputFile, OutputLayout, OutputStream
 from buildkit_client.options.local_directory import LocalDirectory
 from buildkit_client.options.needs import Needs
-from buildkit_client.session.auth import AuthService
+from buildkit_client.session.auth import AuthService, wants_client_tokens
 from buildkit_client.session.content import EXPORT_STORE_ID, OCI_STORE_PREFIX, ContentService, ContentStore
+from buildkit_client.session.exporter import ExporterService
 from buildkit_client.session.filesend import FileReceiver, FileSendService, Receiver, StreamReceiver
 from buildkit_client.session.filesend_local import DirectoryReceiver
 from buildkit_client.session.filesync import FileSyncService
@@ -54,6 +56,7 @@ class Attachments:
         local_dirs: Directory by the name the daemon asks for.
         layouts: OCI image layout by the name the daemon asks for.
         has_policy: Whether the session decides about sources.
+        chooses_exporters: Whether the session chooses further exporters.
 
     Raises:
         ContextError: A directory cannot be read.
@@ -79,9 +82,18 @@ class Attachments:
         self.layouts = {name: Path(path) for name, path in {**needs.layouts, **options.get("layouts", {})}.items()}
         policy = options.get("policy")
         self.has_policy = policy is not None
+        choose_exporters = options.get("choose_exporters")
+        self.chooses_exporters = choose_exporters is not None
         self._caches = caches
+        self._policy: PolicyService | None = None
+        self._chosen: ExporterService | None = None
         self._login_lines: deque[str] = deque()
-        self._auth = AuthService(options.get("credentials") or _docker_credentials(), on_event=self._login_lines.append)
+        self._auth = AuthService(
+            options.get("credentials") or _docker_credentials(),
+            use_client_tokens=wants_client_tokens(os.environ),
+            http=options.get("registry_http"),
+            on_event=self._login_lines.append,
+        )
         self._files = FileSyncService(self.local_dirs)
         self._secrets = SecretsService(options.get("secrets") or {})
         self._ssh = SshService(options.get("ssh") or {})
@@ -101,10 +113,14 @@ class Attachments:
         if self._uploads.uploads:
             self.streaming.update(self._uploads.methods())
         if policy is not None:
-            self.unary.update(PolicyService(policy).methods())
+            self._policy = PolicyService(policy)
+            self.unary.update(self._policy.methods())
         for index, exporter in enumerate(exporters):
             self._add_output(index, exporter)
-        if self._receivers:
+        if choose_exporters is not None:
+            self._chosen = ExporterService(choose_exporters, on_chosen=partial(self._add_chosen, len(exporters)))
+            self.unary.update(self._chosen.methods())
+        if self._receivers or self.chooses_exporters:
             self.streaming.update(FileSendService(self._receivers).methods())
         if stores := self._stores():
             self.streaming.update(ContentService(stores).methods())
@@ -117,6 +133,16 @@ class Attachments:
         if self.layout is not None:
             stores[EXPORT_STORE_ID] = ContentStore(self.layout, writable=True)
         return stores
+
+    def _add_chosen(self, first: int, exporters: Sequence[Exporter]) -> None:
+        """Receive what exporters send that were chosen while the build ran; their ids follow those of the request."""
+        for index, exporter in enumerate(exporters, first):
+            if isinstance(exporter.output, OutputLayout):
+                raise OptionError(
+                    "an exporter that is chosen late cannot write into an image layout",
+                    hint="give it an OutputFile, or name it before the build",
+                )
+            self._add_output(index, exporter)
 
     def _add_output(self, index: int, exporter: Exporter) -> None:
         match exporter.output:
@@ -160,7 +186,8 @@ class Attachments:
         Args:
             message: The daemon's whole error text.
         """
-        for service in (self._files, self._secrets, self._ssh, *self._receivers.values(), self._auth):
+        services = (self._files, self._secrets, self._ssh, self._uploads, self._policy, self._chosen)
+        for service in (*services, *self._receivers.values(), self._auth):
             errors = getattr(service, "errors", None) or [getattr(service, "error", None)]
             for error in errors:
                 if isinstance(error, BuildKitError) and str(error) in message:

@@ -19,15 +19,16 @@ from buildkit_client.attachments import Attachments
 from buildkit_client.errors import BuildKitError, OptionError, SolveError
 from buildkit_client.gateway import BuildFunction, Gateway, GatewayResult, GatewayRun
 from buildkit_client.history import History
+from buildkit_client.image_layouts import resolve_layout_contexts
 from buildkit_client.local_cache import prepare_caches
 from buildkit_client.oci.layout import ImageLayout
 from buildkit_client.options import OutputLayout, RawFrontend
 from buildkit_client.options.needs import Needs
 from buildkit_client.progress.model import StatusUpdate, Vertex
 from buildkit_client.records import DaemonInfo, UsageRecord, Worker
-from buildkit_client.session.session import Session, shared_key_for
+from buildkit_client.session.session import Session, new_id, shared_key_for
 from buildkit_client.solve import OnStatus, Solve, SolveResult, SolveSpec
-from buildkit_client.solve_options import SessionOptions, SolveOptions, SpecOptions, split_options
+from buildkit_client.solve_options import Graph, SessionOptions, SolveOptions, SpecOptions, split_options
 from buildkit_client.subrequests import LintResult, Outline, Targets
 from buildkit_client.transport.address import default_address, parse_address
 from buildkit_client.transport.apart import apart
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
-    from buildkit_client.llb import Definition
     from buildkit_client.options import Frontend
     from buildkit_client.transport.tls import TlsConfig
 
@@ -151,7 +151,7 @@ class Client:
     @contextmanager
     def start_solve(
         self,
-        build: Frontend | Definition,
+        build: Frontend | Graph,
         *,
         session: BuildSession | None = None,
         ref: str = "",
@@ -165,7 +165,7 @@ class Client:
         served, wanted = split_options(options)
         if session is not None:
             served = _check_shared(session, served, wanted)
-        needs = build.needs() if hasattr(build, "needs") else Needs()
+        needs = Needs() if isinstance(build, Graph) else build.needs()
         with self._running(SolveSpec(build=build, **wanted), served, needs, session, ref) as running:
             yield running
 
@@ -176,11 +176,18 @@ class Client:
         """Run a build in a session given, or in one of its own."""
         if session is not None:
             _check_needs(session, needs)
+            spec = replace(spec, frontend_inputs={**needs.inputs, **spec.frontend_inputs})
             yield from _solving(self._channel, session, spec, ref)
             return
         caches = prepare_caches(spec.cache_imports, spec.cache_exports)
         attachments = Attachments(served, needs=needs, exporters=spec.exporters, caches=caches)
-        spec = replace(spec, cache_imports=caches.imports, cache_exports=caches.exports)
+        spec = replace(
+            spec,
+            build=_resolved(spec.build, attachments.layouts),
+            cache_imports=caches.imports,
+            cache_exports=caches.exports,
+            frontend_inputs={**needs.inputs, **spec.frontend_inputs},
+        )
         owned = self._start_session(attachments)
         try:
             yield from _solving(self._channel, owned, spec, ref)
@@ -189,7 +196,7 @@ class Client:
 
     def solve(
         self,
-        build: Frontend | Definition,
+        build: Frontend | Graph,
         *,
         session: BuildSession | None = None,
         ref: str = "",
@@ -275,15 +282,18 @@ class Client:
     def _subrequest(self, build: Frontend, name: str, options: SolveOptions) -> Mapping[str, bytes]:
         """Run a frontend's sub-request and return its metadata."""
         answers: list[GatewayResult] = []
-        asked = RawFrontend(build.name, {**build.to_attrs(), "requestid": name})
+        needs = build.needs()
+        layouts = {**needs.layouts, **options.get("layouts", {})}
+        asked = RawFrontend(
+            build.name, {**resolve_layout_contexts(build.to_attrs(), layouts), "requestid": name}, unchecked=True
+        )
 
         def ask(gateway: Gateway) -> GatewayResult:
-            answers.append(gateway.solve(asked, cache_imports=options.get("cache_imports", ())))
+            answers.append(gateway.solve(asked, cache_imports=options.get("cache_imports", ()), inputs=needs.inputs))
             return answers[0]
 
         served, wanted = split_options({**options, "internal": True})
-        spec = SolveSpec(build=None, **wanted)
-        with self._running(spec, served, build.needs(), None, "") as running:
+        with self._running(SolveSpec(build=None, **wanted), served, needs, None, "") as running:
             running.run(ask)
         return answers[0].metadata
 
@@ -428,12 +438,25 @@ class RunningBuild:
 
 
 def _solving(channel: Channel, session: BuildSession, spec: SolveSpec, ref: str) -> Iterator[RunningBuild]:
-    has_policy = session._attachments.has_policy
-    solve = apart(partial(Solve, channel, session._session, spec, ref=ref, has_policy=has_policy), undo=Solve.close)
+    attachments = session._attachments
+    request = spec.to_request(
+        ref or new_id(),
+        session.id,
+        has_policy=attachments.has_policy,
+        chooses_exporters=attachments.chooses_exporters,
+    )
+    solve = apart(partial(Solve, channel, session._session, request), undo=Solve.close)
     try:
         yield RunningBuild(solve, session, spec)
     finally:
         apart(solve.close)
+
+
+def _resolved(build: Frontend | Graph | None, layouts: Mapping[str, Path]) -> Frontend | Graph | None:
+    """Return what describes the build, with the digest of every image layout that a context names by tag."""
+    if build is None or isinstance(build, Graph) or not layouts:
+        return build
+    return RawFrontend(build.name, resolve_layout_contexts(build.to_attrs(), layouts), unchecked=True)
 
 
 def _report_with_logins(attachments: Attachments, on_status: OnStatus, update: StatusUpdate) -> None:

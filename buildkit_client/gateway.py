@@ -19,6 +19,7 @@ from buildkit_client._proto import gateway_pb2, ops_pb2
 from buildkit_client.errors import BuildKitError, LocalProtocolError, SolveError
 from buildkit_client.protocol.fsutil_stat import Stat, unix_permissions
 from buildkit_client.protocol.grpc_status import StatusCode
+from buildkit_client.solve_options import Graph
 from buildkit_client.transport.lenient import parse_message
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from buildkit_client.llb import Definition
     from buildkit_client.options import Cache, Frontend
     from buildkit_client.transport.channel import Channel, PendingCall
 
@@ -221,10 +221,10 @@ class Gateway:
 
     def solve(
         self,
-        build: Frontend | Definition,
+        build: Frontend | Graph,
         *,
         cache_imports: Sequence[Cache] = (),
-        inputs: Mapping[str, Definition] | None = None,
+        inputs: Mapping[str, Graph] | None = None,
         evaluate: bool = False,
     ) -> GatewayResult:
         """Run a frontend, or build a graph.
@@ -247,7 +247,7 @@ class Gateway:
         )
         for name, definition in (inputs or {}).items():
             request.FrontendInputs[name].CopyFrom(definition.to_proto())
-        if hasattr(build, "to_proto"):
+        if isinstance(build, Graph):
             request.Definition.CopyFrom(build.to_proto())
         else:
             request.Frontend = build.name

@@ -24,14 +24,14 @@ from buildkit_client._proto import control_pb2
 from buildkit_client.errors import BuildCancelledError, BuildKitError, BuildPhase, ConnectionLostError, SolveError
 from buildkit_client.progress.graph import BuildGraph
 from buildkit_client.progress.model import StatusUpdate, decode_status
-from buildkit_client.session.session import Session, new_id
+from buildkit_client.solve_options import Graph
 from buildkit_client.transport.channel import CONTROL, Channel
 from buildkit_client.transport.lenient import parse_message
 from buildkit_client.transport.liveness import Liveness
 
 if TYPE_CHECKING:
-    from buildkit_client.llb import Definition
     from buildkit_client.options import Cache, Exporter, Frontend, SourcePolicy
+    from buildkit_client.session.session import Session
     from buildkit_client.transport.channel import PendingCall
 
 OnStatus = Callable[[StatusUpdate], object]
@@ -101,30 +101,33 @@ class SolveSpec:
         attrs: Attributes of a gateway build as a whole.
     """
 
-    build: Frontend | Definition | None
+    build: Frontend | Graph | None
     attrs: Mapping[str, str] = field(default_factory=dict, repr=False)
     exporters: Sequence[Exporter] = ()
     cache_imports: Sequence[Cache] = ()
     cache_exports: Sequence[Cache] = ()
     entitlements: Sequence[str] = ()
-    frontend_inputs: Mapping[str, Definition] = field(default_factory=dict, repr=False)
+    frontend_inputs: Mapping[str, Graph] = field(default_factory=dict, repr=False)
     source_policy: SourcePolicy | None = None
     proxy_network: bool = False
     internal: bool = False
 
-    def to_request(self, ref: str, session_id: str, *, policy_session_id: str = "") -> control_pb2.SolveRequest:
+    def to_request(
+        self, ref: str, session_id: str, *, has_policy: bool = False, chooses_exporters: bool = False
+    ) -> control_pb2.SolveRequest:
         """Return the request.
 
         Args:
             ref: Id of the build.
             session_id: The session that serves it.
-            policy_session_id: The session that decides about sources, when one does.
+            has_policy: The session decides about sources.
+            chooses_exporters: The session chooses further exporters.
         """
         frontend, attrs, definition = "", dict(self.attrs), None
-        if hasattr(self.build, "to_attrs"):
-            frontend, attrs = self.build.name, self.build.to_attrs()
-        elif self.build is not None:
+        if isinstance(self.build, Graph):
             definition = self.build.to_proto()
+        elif self.build is not None:
+            frontend, attrs = self.build.name, self.build.to_attrs()
         imports = [(cache.type, cache.to_import_attrs()) for cache in self.cache_imports]
         if imports:
             # A frontend attaches its imports to its inner solves, so for a frontend this attribute is what counts.
@@ -139,7 +142,8 @@ class SolveSpec:
             FrontendAttrs=attrs,
             FrontendInputs={name: graph.to_proto() for name, graph in self.frontend_inputs.items()},
             SourcePolicy=self.source_policy.to_proto() if self.source_policy is not None else None,
-            SourcePolicySession=policy_session_id,
+            SourcePolicySession=session_id if has_policy else "",
+            EnableSessionExporter=chooses_exporters,
             ProxyNetwork=self.proxy_network,
             Internal=self.internal,
             Exporters=exporters,
@@ -176,9 +180,7 @@ class Solve:
     Args:
         channel: The connection.
         session: Serves the daemon's calls; already started.
-        spec: What to build.
-        ref: Id of the build; empty makes one.
-        has_policy: The session decides about sources.
+        request: What to build, and the session that serves the daemon's calls.
 
     Attributes:
         inner_error: Tells what failed in the function of a gateway build, which says more than what Solve returns then.
@@ -186,16 +188,13 @@ class Solve:
 
     inner_error: Callable[[], BaseException | None] | None = None
 
-    def __init__(
-        self, channel: Channel, session: Session, spec: SolveSpec, *, ref: str = "", has_policy: bool = False
-    ) -> None:
-        self.ref = ref or new_id()
+    def __init__(self, channel: Channel, session: Session, request: control_pb2.SolveRequest) -> None:
+        self.ref = request.Ref
         self.channel = channel
         self._session = session
         self._cancelled = False
         self._lost: ConnectionLostError | None = None
         self._graph = BuildGraph()
-        request = spec.to_request(self.ref, session.id, policy_session_id=session.id if has_policy else "")
         self._future = channel.unary_future(
             CONTROL + "Solve", request, partial(parse_message, control_pb2.SolveResponse)
         )

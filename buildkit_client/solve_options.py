@@ -6,18 +6,28 @@ the *solve* travels in the request.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, Protocol, TypedDict, cast, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
-    from buildkit_client.llb import Definition
+    from buildkit_client._proto import ops_pb2
     from buildkit_client.oci.credentials import CredentialsProvider
-    from buildkit_client.options.local_directory import LocalDirectory
+    from buildkit_client.oci.token import HttpOptions
     from buildkit_client.options import Cache, Exporter, Secret, SourcePolicy, SshSource
+    from buildkit_client.options.local_directory import LocalDirectory
+    from buildkit_client.session.exporter import ChooseExporters
     from buildkit_client.session.policy import PolicyCallback
+
+
+@runtime_checkable
+class Graph(Protocol):
+    """A build graph, usually a :class:`buildkit_client.llb.Definition`."""
+
+    def to_proto(self) -> ops_pb2.Definition:
+        """Return the message of the Solve request."""
 
 
 class SessionOptions(TypedDict, total=False):
@@ -31,6 +41,8 @@ class SessionOptions(TypedDict, total=False):
         layouts: OCI image layout by the name in ``oci-layout://NAME@sha256:...``, which the build may read.
         uploads: Stream by the id in ``http://buildkit-session/ID``, read once.
         policy: Decides, source by source, what the build may use.
+        choose_exporters: Chooses further exporters when the result is known.
+        registry_http: How token servers of registries are reached: TLS files, proxies, time limits.
     """
 
     local_dirs: Mapping[str, Path | str | LocalDirectory]
@@ -40,6 +52,8 @@ class SessionOptions(TypedDict, total=False):
     layouts: Mapping[str, Path | str]
     uploads: Mapping[str, BinaryIO]
     policy: PolicyCallback | None
+    choose_exporters: ChooseExporters | None
+    registry_http: HttpOptions | None
 
 
 class SpecOptions(TypedDict, total=False):
@@ -60,7 +74,7 @@ class SpecOptions(TypedDict, total=False):
     cache_imports: Sequence[Cache]
     cache_exports: Sequence[Cache]
     entitlements: Sequence[str]
-    frontend_inputs: Mapping[str, Definition]
+    frontend_inputs: Mapping[str, Graph]
     source_policy: SourcePolicy | None
     proxy_network: bool
     internal: bool

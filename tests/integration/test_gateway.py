@@ -142,7 +142,7 @@ def test_an_exporter_that_does_not_exist_ends_the_build_before_the_function_does
         never.wait(20)
 
     with Client(services.buildkit_host) as client, pytest.raises(SolveError, match='exporter "nothing"'):
-        client.run_gateway(build, exporters=[RawExporter("nothing")])
+        client.run_gateway(build, exporters=[RawExporter("nothing", unchecked=True)])
     never.set()
 
 
@@ -177,7 +177,7 @@ def test_an_image_is_looked_up(services: Services) -> None:
 
 def test_subrequests_tell_about_a_dockerfile_without_building_it(services: Services, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(
-        "FROM scratch as small\nARG version=1 # of the tool\nCOPY Dockerfile /\nFROM small AS last\n"
+        "FROM scratch as small\nARG version=1\nCOPY Dockerfile /\nFROM small AS last\n"
     )
     with Client(services.buildkit_host) as client:
         lint = client.lint(DockerfileFrontend(), local_dirs=dirs(tmp_path))

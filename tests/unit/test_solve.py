@@ -113,7 +113,7 @@ def message(name="step", **times):
 
 @contextmanager
 def running(channel):
-    solve = Solve(channel, Session(), SolveSpec(build=DockerfileFrontend()))
+    solve = Solve(channel, Session(), SolveSpec(build=DockerfileFrontend()).to_request("ref", "session"))
     try:
         yield solve
     finally:
