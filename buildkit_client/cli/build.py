@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from buildkit_client.cli.build_options import (
     agent_from,
@@ -30,25 +32,29 @@ from buildkit_client.cli.build_options import (
     parse_output,
     parse_secret,
     parse_ssh,
+    parse_tls_contexts,
     secret_from,
 )
 from buildkit_client.cli.cache_metrics import CacheMetrics
 from buildkit_client.cli.connection import open_client
 from buildkit_client.cli.console import EXIT_FAILED, EXIT_OK, open_private, write_error, write_out
 from buildkit_client.errors import OptionError
-from buildkit_client.options import RawFrontend
+from buildkit_client.llb import Definition
+from buildkit_client.oci.token import HttpOptions
+from buildkit_client.options import RawFrontend, SourcePolicy, check_frontend_attrs
 from buildkit_client.progress import ClockShift, ProgressDriver, RawJsonProgress, StatusUpdate, make_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
     from buildkit_client.cli.flags import Invocation
     from buildkit_client.client import RunningBuild
-    from buildkit_client.options import RawCache, RawExporter, Secret, SshAgent
+    from buildkit_client.gateway import Gateway, GatewayResult
+    from buildkit_client.solve import OnStatus, SolveResult
+    from buildkit_client.solve_options import SolveOptions
 
 _FORCED_SIGNALS = 3
-_NOT_YET = ("oci-layout", "source-policy-file", "proxy-network", "registry-auth-tlscontext")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +62,21 @@ class BuildRequest:
     """What the flags of ``build`` ask for.
 
     Attributes:
-        frontend: With every option.
-        local_dirs: Directory by name.
-        exporters: Where the result goes.
-        cache_imports: Caches to use.
-        cache_exports: Caches to write.
-        entitlements: What the build may do beyond the sandbox.
-        secrets: Secret by id.
-        ssh: SSH agent by id.
+        build: The frontend with every option, or the graph from standard input.
+        options: Keywords of the build.
     """
 
-    frontend: RawFrontend
-    local_dirs: Mapping[str, Path]
-    exporters: Sequence[RawExporter]
-    cache_imports: Sequence[RawCache]
-    cache_exports: Sequence[RawCache]
-    entitlements: Sequence[str]
-    secrets: Mapping[str, Secret]
-    ssh: Mapping[str, SshAgent]
+    build: RawFrontend | Definition
+    options: SolveOptions
 
 
-def read_request(invocation: Invocation, *, environ: Mapping[str, str]) -> BuildRequest:
+def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: BinaryIO) -> BuildRequest:
     """Read the flags of ``build``, in the order in which the reference finds their mistakes.
+
+    Args:
+        invocation: The flags.
+        environ: Completes some of them.
+        stdin: Holds the graph when no frontend is named.
 
     Raises:
         OptionError: One cannot be read, or asks for what this client cannot do.
@@ -86,43 +85,63 @@ def read_request(invocation: Invocation, *, environ: Mapping[str, str]) -> Build
     def warn(text: str) -> None:
         write_error(f"warning: {text}\n")
 
+    logins = parse_tls_contexts(invocation.texts("registry-auth-tlscontext"))
     ssh = [parse_ssh(text) for text in invocation.texts("ssh")]
     secrets = [parse_secret(text) for text in invocation.texts("secret")]
-    entitlements = [parse_allow(text) for text in invocation.texts("allow")]
-    exporters = [parse_output(text, stdout=sys.stdout.buffer) for text in invocation.texts("output")]
-    exports = [parse_export_cache(text, environ=environ, warn=warn) for text in invocation.texts("export-cache")]
-    imports = [parse_import_cache(text, environ=environ, warn=warn) for text in invocation.texts("import-cache")]
+    options: SolveOptions = {
+        "entitlements": [parse_allow(text) for text in invocation.texts("allow")],
+        "exporters": [parse_output(text, stdout=sys.stdout.buffer) for text in invocation.texts("output")],
+        "cache_exports": [
+            parse_export_cache(text, environ=environ, warn=warn) for text in invocation.texts("export-cache")
+        ],
+        "cache_imports": [
+            parse_import_cache(text, environ=environ, warn=warn) for text in invocation.texts("import-cache")
+        ],
+        "source_policy": _read_source_policy(invocation.text("source-policy-file")),
+        "proxy_network": invocation.is_set("proxy-network"),
+        "registry_http": HttpOptions.from_environ(environ, hosts=logins),
+    }
     attrs = parse_opts(invocation.texts("opt"), environ=environ)
-    local_dirs = parse_locals(invocation.texts("local"))
-    parse_oci_layouts(invocation.texts("oci-layout"))
-    frontend = invocation.text("frontend")
-    if not frontend:
+    options["local_dirs"] = parse_locals(invocation.texts("local"))
+    options["layouts"] = parse_oci_layouts(invocation.texts("oci-layout"))
+    build: RawFrontend | Definition
+    if name := invocation.text("frontend"):
+        if invocation.is_set("no-cache"):
+            attrs["no-cache"] = ""
+        check_frontend_attrs(name, attrs, lenient=True)
+        build = RawFrontend(name, attrs, unchecked=True)
+    else:
+        build = _read_definition(stdin, no_cache=invocation.is_set("no-cache"))
+    options["secrets"] = {source.id: secret_from(source, environ=environ) for source in secrets}
+    options["ssh"] = {source.id: agent_from(source, environ=environ) for source in ssh}
+    return BuildRequest(build, options)
+
+
+def _read_source_policy(path: str) -> SourcePolicy | None:
+    if not path:
+        return None
+    data = Path(path).read_bytes()
+    try:
+        return SourcePolicy.from_json(data)
+    except OptionError as exc:
+        raise OptionError(
+            f'failed to unmarshal source-policy-file "{path}": {exc}', why=exc.why, hint=exc.hint
+        ) from exc
+
+
+def _read_definition(stdin: BinaryIO, *, no_cache: bool) -> Definition:
+    if stat.S_ISCHR(os.fstat(stdin.fileno()).st_mode):  # a terminal, or /dev/null
         raise OptionError(
             "please specify --frontend or pipe LLB definition to stdin", hint="use --frontend dockerfile.v0"
         )
-    if invocation.is_set("no-cache"):
-        attrs["no-cache"] = ""
-    _refuse_what_is_missing(invocation, attrs, [*imports, *exports])
-    return BuildRequest(
-        RawFrontend(frontend, attrs),
-        local_dirs,
-        exporters,
-        imports,
-        exports,
-        entitlements,
-        secrets={source.id: secret_from(source, environ=environ) for source in secrets},
-        ssh={source.id: agent_from(source, environ=environ) for source in ssh},
-    )
-
-
-def _refuse_what_is_missing(invocation: Invocation, attrs: Mapping[str, str], caches: Sequence[RawCache]) -> None:
-    """Refuse what the flags can say and the client cannot do, rather than build something else than was asked for."""
-    names = [f"--{name}" for name in _NOT_YET if invocation.values[name]]
-    names += ["a cache of type=local" for cache in caches if cache.type == "local"]
-    if "requestid" in attrs:
-        names.append("--opt requestid")
-    if names:
-        raise OptionError(f"{names[0]} is not supported by this version of buildkit-client")
+    data = stdin.read()
+    if not data:
+        raise OptionError("empty definition sent to build. Specify --frontend instead?")
+    try:
+        definition = Definition.from_bytes(data)
+    except OptionError as exc:
+        raise OptionError(f"failed to parse input: {exc}", why=exc.why, hint=exc.hint) from exc
+    return definition.without_cache() if no_cache else definition
 
 
 def run(invocation: Invocation) -> int:
@@ -134,7 +153,7 @@ def run(invocation: Invocation) -> int:
         if trace_path := invocation.text("trace"):
             trace = stack.enter_context(open_private(Path(trace_path), append=True))
             listeners.append(RawJsonProgress(trace.write).update)
-        request = read_request(invocation, environ=os.environ)
+        request = read_request(invocation, environ=os.environ, stdin=sys.stdin.buffer)
         metrics = CacheMetrics()
         listeners.append(metrics.update)
         display = make_progress(invocation.text("progress"), sys.stderr, environ=os.environ)
@@ -147,27 +166,49 @@ def run(invocation: Invocation) -> int:
             for listener in listeners:
                 listener(shifted)
 
-        build = stack.enter_context(
-            client.start_solve(
-                request.frontend,
-                local_dirs=request.local_dirs,
-                exporters=request.exporters,
-                cache_imports=request.cache_imports,
-                cache_exports=request.cache_exports,
-                entitlements=request.entitlements,
-                secrets=request.secrets,
-                ssh=request.ssh,
-            )
-        )
+        answer: dict[str, bytes] = {}
+        if is_subrequest(request.build):
+            build = stack.enter_context(client.start_gateway(**request.options))
+            finish: Callable[[OnStatus], SolveResult] = partial(build.run, partial(_ask, request, answer))
+        else:
+            build = stack.enter_context(client.start_solve(request.build, **request.options))
+            finish = build.wait
         stack.callback(_write_ref, invocation.text("ref-file"), build.ref)
         with _cancelled_by_signals(build):
-            result = build.wait(on_status)
+            result = finish(on_status)
         driver.close()
-    if (path := invocation.text("metadata-file")) and result.exporter_response:
+    if path := invocation.text("metadata-file"):
         write_whole(Path(path), metadata_json(result.metadata()))
+    write_out(answer_text(answer))
     if target := invocation.text("debug-json-cache-metrics"):
         _write_metrics(target, metrics, time.monotonic() - started)
     return EXIT_OK
+
+
+def is_subrequest(build: RawFrontend | Definition) -> bool:
+    """Whether the frontend is asked about the build, rather than to build."""
+    return isinstance(build, RawFrontend) and "requestid" in build.attrs
+
+
+def _ask(request: BuildRequest, answer: dict[str, bytes], gateway: Gateway) -> GatewayResult:
+    result = gateway.solve(request.build, cache_imports=request.options.get("cache_imports", ()))
+    answer.update(result.metadata)
+    return result
+
+
+def answer_text(answer: Mapping[str, bytes]) -> str:
+    """Return what a sub-request answered, as standard output has it.
+
+    Reference: cmd/buildctl/build.go, the end of buildAction.
+    """
+    if "result.txt" in answer:
+        return answer["result.txt"].decode("utf-8", "replace")
+    lines = (
+        f"{key}\n{value.decode('utf-8', 'replace')}\n"
+        for key, value in sorted(answer.items())
+        if key.startswith("result.")
+    )
+    return "".join(lines)
 
 
 @contextmanager

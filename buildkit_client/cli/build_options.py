@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from buildkit_client.cli.values import csv_fields, key_values, parse_bool
 from buildkit_client.errors import OptionError
+from buildkit_client.oci.token import HostSecurity
 from buildkit_client.options import (
     OutputDirectory,
     OutputFile,
@@ -22,13 +23,16 @@ from buildkit_client.options import (
     RawExporter,
     SecretCallback,
     SecretFile,
-    SshAgent,
+    check_cache_export,
+    check_cache_import,
+    check_exporter,
 )
+from buildkit_client.session.ssh import ssh_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from buildkit_client.options import Output, Secret
+    from buildkit_client.options import Output, Secret, SshAgent, SshKeys
 
 _BUILD_ARG = "build-arg:"
 _PASSED_ON_ENVIRONMENT = ("SOURCE_DATE_EPOCH",)
@@ -105,7 +109,8 @@ def parse_output(text: str, *, stdout: BinaryIO) -> RawExporter:
         raise OptionError(f"invalid output option: output: {exc}") from exc
     if output is not None:
         attrs.pop("dest", None)
-    return RawExporter(kind, attrs, output)
+    check_exporter(kind, attrs, lenient=True)
+    return RawExporter(kind, attrs, output, unchecked=True)
 
 
 def _destination(kind: str, dest: str, attrs: Mapping[str, str], stdout: BinaryIO) -> Output | None:
@@ -154,10 +159,12 @@ def parse_export_cache(
             "--export-cache <ref> is deprecated. Please use "
             "--export-cache type=registry,ref=<ref>,<opt>=<optval>[,<opt>=<optval>] instead"
         )
-        return RawCache("registry", {"mode": "min", "ref": text})
+        return RawCache("registry", {"mode": "min", "ref": text}, unchecked=True)
     kind, attrs = _typed_attrs(text, "--export-cache")
     attrs.setdefault("mode", "min")
-    return RawCache(kind, _with_github(attrs, environ) if kind == "gha" else attrs)
+    attrs = _with_github(attrs, environ) if kind == "gha" else attrs
+    check_cache_export(kind, attrs, lenient=True)
+    return RawCache(kind, attrs, unchecked=True)
 
 
 def parse_import_cache(
@@ -175,9 +182,11 @@ def parse_import_cache(
             "--import-cache <ref> is deprecated. Please use "
             "--import-cache type=registry,ref=<ref>,<opt>=<optval>[,<opt>=<optval>] instead."
         )
-        return RawCache("registry", {"ref": text})
+        return RawCache("registry", {"ref": text}, unchecked=True)
     kind, attrs = _typed_attrs(text, "--import-cache")
-    return RawCache(kind, _with_github(attrs, environ) if kind == "gha" else attrs)
+    attrs = _with_github(attrs, environ) if kind == "gha" else attrs
+    check_cache_import(kind, attrs, lenient=True)
+    return RawCache(kind, attrs, unchecked=True)
 
 
 def _with_github(attrs: dict[str, str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -366,24 +375,57 @@ def secret_from(source: SecretSource, *, environ: Mapping[str, str]) -> Secret:
     return SecretCallback(lambda: None if value is None else value.encode("utf-8", "surrogateescape"))
 
 
-def agent_from(source: SshSource, *, environ: Mapping[str, str]) -> SshAgent:
-    """Return the agent that a ``--ssh`` means.
+def agent_from(source: SshSource, *, environ: Mapping[str, str]) -> SshAgent | SshKeys:
+    """Return the agent or the keys that a ``--ssh`` means.
 
     Raises:
-        OptionError: No agent is known, or key files are named, which needs an agent of our own.
+        OptionError: No agent is known, or sockets and keys are mixed.
 
     Reference: session/sshforward/sshprovider/agentprovider.go, NewSSHAgentProvider.
     """
     paths = source.paths or ((environ["SSH_AUTH_SOCK"],) if environ.get("SSH_AUTH_SOCK") else ())
     if not paths:
         raise OptionError("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set")
-    if len(paths) > 1 or not Path(paths[0]).is_socket():
-        raise OptionError(
-            f"--ssh {source.id}: {paths[0]} is no agent's socket",
-            why="key files are not supported by this version of buildkit-client",
-            hint="add the keys to ssh-agent, and leave the path out",
+    return ssh_source([Path(path) for path in paths], raw=source.raw)
+
+
+def parse_tls_contexts(items: Sequence[str]) -> dict[str, HostSecurity]:
+    """Read every ``--registry-auth-tlscontext``, for example ``host=example.com,ca=ca.pem``; those of a host add up.
+
+    Raises:
+        OptionError: One cannot be read.
+
+    Reference: cmd/buildctl/build/registryauthtlscontext.go.
+    """
+    flag = "--registry-auth-tlscontext"
+    found: dict[str, HostSecurity] = {}
+    for item in items:
+        values = {"host": "", "ca": "", "cert": "", "key": "", "insecure": ""}
+        for field_text in csv_fields(item):
+            name, equals, value = field_text.partition("=")
+            if not equals:
+                raise OptionError(f"invalid value {field_text}")
+            values[name.lower()] = value
+        try:
+            insecure = parse_bool(values["insecure"])
+        except ValueError:
+            insecure = False
+        if not values["host"]:
+            raise OptionError(f"{flag} requires host=<host>")
+        has_pair = bool(values["cert"] and values["key"])
+        if not values["ca"] and not insecure and not has_pair:
+            raise OptionError(f"{flag} requires ca=<ca> or cert=<cert>,key=<key> or insecure=true")
+        if values["ca"] and bool(values["cert"]) != bool(values["key"]):
+            raise OptionError(f"{flag} requires cert=<cert>,key=<key>")
+        one = HostSecurity(
+            ca_path=Path(values["ca"]) if values["ca"] else None,
+            cert_path=Path(values["cert"]) if has_pair else None,
+            key_path=Path(values["key"]) if has_pair else None,
+            insecure=insecure,
         )
-    return SshAgent(Path(paths[0]), raw=source.raw)
+        host = values["host"]
+        found[host] = found[host].merged(one) if host in found else one
+    return found
 
 
 def parse_allow(text: str) -> str:

@@ -99,27 +99,40 @@ def test_debug_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (None, "please specify --frontend or pipe LLB definition to stdin"),
+        (b"", "empty definition sent to build. Specify --frontend instead?"),
+        (b"no graph", "failed to parse input: not a build definition (LLB): the bytes are no protobuf message"),
+    ],
+)
+def test_a_graph_on_standard_input_that_is_none(data: bytes | None, error: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "buildkit_client", "--addr", f"unix://{tmp_path}/none.sock", "build"]
+    given = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
+    done = subprocess.run(command, capture_output=True, check=False, timeout=30, **given)  # type: ignore[call-overload]
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode() == f"error: {error}\n"
+
+
+@pytest.mark.parametrize(
     ("words", "error"),
     [
         (["--output", "foo"], "invalid value foo"),
         (["--opt", "foo"], "invalid opt: invalid value foo"),
         (["--allow", "foo"], "unknown entitlement foo"),
         (["--progress", "fancy"], "invalid progress mode fancy"),
-        (["--frontend", ""], "please specify --frontend or pipe LLB definition to stdin"),
         (["--trace", "/nonexistent/x"], "open /nonexistent/x: no such file or directory"),
         (
             ["--ssh", "default=/nowhere"],
-            (
-                "--ssh default: /nowhere is no agent's socket: "
-                "key files are not supported by this version of buildkit-client"
-            ),
+            "cannot use the SSH agent or key /nowhere: No such file or directory\n"
+            "  try: name an agent's socket, or files of private keys",
         ),
-        (["--proxy-network"], "--proxy-network is not supported by this version of buildkit-client"),
-        (
-            ["--export-cache", "type=local,dest=x"],
-            "a cache of type=local is not supported by this version of buildkit-client",
-        ),
-        (["--opt", "requestid=x"], "--opt requestid is not supported by this version of buildkit-client"),
+        (["--output", "type=imag,name=x"], "unknown exporter 'imag': did you mean image?"),
+        (["--output", "type=image,pushh=true"], "exporter image: unknown attribute 'pushh': did you mean push?"),
+        (["--export-cache", "type=registry,reff=x"], "cache export registry: unknown attribute 'reff': did you mean ref?"),
+        (["--opt", "taget=x"], "frontend dockerfile.v0: unknown attribute 'taget': did you mean target?"),
+        (["--registry-auth-tlscontext", "ca=x"], "--registry-auth-tlscontext requires host=<host>"),
+        (["--source-policy-file", "/nonexistent/x"], "open /nonexistent/x: no such file or directory"),
     ],
 )
 def test_options_of_a_build_that_cannot_work(

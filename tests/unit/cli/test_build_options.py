@@ -36,6 +36,7 @@ from buildkit_client.options import (
     SecretCallback,
     SecretFile,
     SshAgent,
+    SshKeys,
 )
 
 
@@ -48,7 +49,7 @@ STDOUT = io.BytesIO()
 
 def test_an_image_keeps_its_attributes() -> None:
     assert output('type=image,"name=a,b",Push=true,annotation.Key=x') == RawExporter(
-        "image", {"name": "a,b", "push": "true", "annotation.key": "x"}
+        "image", {"name": "a,b", "push": "true", "annotation.key": "x"}, unchecked=True
     )
 
 
@@ -108,18 +109,22 @@ def test_a_tar_stream_never_goes_to_a_terminal() -> None:
 
 def test_caches() -> None:
     assert parse_export_cache("type=registry,Ref=a/b:c", environ={}) == RawCache(
-        "registry", {"ref": "a/b:c", "mode": "min"}
+        "registry", {"ref": "a/b:c", "mode": "min"}, unchecked=True
     )
-    assert parse_export_cache("type=inline,mode=max", environ={}) == RawCache("inline", {"mode": "max"})
-    assert parse_import_cache("type=registry,ref=a/b:c", environ={}) == RawCache("registry", {"ref": "a/b:c"})
+    assert parse_export_cache("type=inline,mode=max", environ={}) == RawCache("inline", {"mode": "max"}, unchecked=True)
+    assert parse_import_cache("type=registry,ref=a/b:c", environ={}) == RawCache(
+        "registry", {"ref": "a/b:c"}, unchecked=True
+    )
 
 
 def test_a_bare_cache_reference_is_read_with_a_warning() -> None:
     warnings: list[str] = []
     assert parse_export_cache("a/b", environ={}, warn=warnings.append) == RawCache(
-        "registry", {"mode": "min", "ref": "a/b"}
+        "registry", {"mode": "min", "ref": "a/b"}, unchecked=True
     )
-    assert parse_import_cache("a/b", environ={}, warn=warnings.append) == RawCache("registry", {"ref": "a/b"})
+    assert parse_import_cache("a/b", environ={}, warn=warnings.append) == RawCache(
+        "registry", {"ref": "a/b"}, unchecked=True
+    )
     assert ["deprecated" in warning for warning in warnings] == [True, True]
 
 
@@ -300,5 +305,8 @@ def test_which_agent_is_meant(tmp_path: Path) -> None:
     assert agent_from(parse_ssh(f"x={sockets['given']},raw=true"), environ={}) == SshAgent(sockets["given"], raw=True)
     with pytest.raises(OptionError, match="SSH_AUTH_SOCK is set"):
         agent_from(parse_ssh("default"), environ={})
-    with pytest.raises(OptionError, match="is no agent's socket"):
-        agent_from(parse_ssh("default=a,b"), environ={})
+    key = tmp_path / "key"
+    key.touch()
+    assert agent_from(parse_ssh(f"x={key}"), environ={}) == SshKeys((key,))
+    with pytest.raises(OptionError, match="invalid combination of keys and sockets"):
+        agent_from(parse_ssh(f"default={key},{sockets['given']}"), environ={})
