@@ -255,7 +255,8 @@ class Gateway:
             if imports:
                 attrs["cache-imports"] = json.dumps([{"Type": kind, "Attrs": values} for kind, values in imports])
             if "requestid" in attrs:
-                attrs.setdefault("frontend.caps", _SUBREQUESTS)
+                caps = [cap for cap in attrs.get("frontend.caps", "").split(",") if cap]
+                attrs["frontend.caps"] = ",".join(caps if _SUBREQUESTS in caps else [*caps, _SUBREQUESTS])
             request.FrontendOpt.update(attrs)
         response = self.call("Solve", request, gateway_pb2.SolveResponse)
         return GatewayResult.from_proto(self, response.result)

@@ -1,12 +1,14 @@
-// Sends one request to the SSH agent of a build step and prints the answer's type and the number that follows it.
+// Sends one request to the SSH agent of a build step and prints the answer's type, the number that follows it, and in
+// hexadecimal digits the whole answer.
 //
-//	agentclient TYPE
+//	agentclient TYPE [CONTENT IN HEXADECIMAL DIGITS]
 //
 // The base image has no SSH client; this one is a single static file that a Dockerfile can COPY.
 package main
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -17,9 +19,15 @@ import (
 func main() {
 	kind, err := strconv.Atoi(os.Args[1])
 	check(err)
+	request := []byte{byte(kind)}
+	if len(os.Args) > 2 {
+		content, err := hex.DecodeString(os.Args[2])
+		check(err)
+		request = append(request, content...)
+	}
 	agent, err := net.Dial("unix", os.Getenv("SSH_AUTH_SOCK"))
 	check(err)
-	_, err = agent.Write([]byte{0, 0, 0, 1, byte(kind)})
+	_, err = agent.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(request))), request...))
 	check(err)
 	head := make([]byte, 4)
 	_, err = io.ReadFull(agent, head)
@@ -31,7 +39,7 @@ func main() {
 	if len(body) >= 5 {
 		number = binary.BigEndian.Uint32(body[1:5])
 	}
-	fmt.Printf("answer %d number %d\n", body[0], number)
+	fmt.Printf("answer %d number %d\nbytes %x\n", body[0], number, body)
 }
 
 func check(err error) {
