@@ -1,4 +1,4 @@
-"""Secrets and SSH agents that a build's steps may use; their values are asked for when a step needs them.
+"""Secrets, SSH agents and SSH keys that a build's steps may use; their values are asked for when a step needs them.
 
 Reference: session/secrets/secretsprovider; session/sshforward/sshprovider.
 """
@@ -60,3 +60,23 @@ class SshAgent:
             raise OptionError(
                 "an SSH agent needs the path of its socket", hint="start ssh-agent, and give the path in SSH_AUTH_SOCK"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class SshKeys:
+    """Private SSH keys that steps with ``--mount=type=ssh`` may use, through an agent inside this process.
+
+    Attributes:
+        paths: Files without a passphrase, in OpenSSH's format or PEM. Ed25519 keys always work; RSA and ECDSA keys
+            need the package ``cryptography`` (``pip install 'buildkit-client[ssh]'``).
+    """
+
+    paths: tuple[Path, ...]
+
+    def __post_init__(self) -> None:
+        if not self.paths:
+            raise OptionError("SSH keys need the path of at least one file", hint="name a private key's file")
+
+
+SshSource = SshAgent | SshKeys
+"""What stands behind one SSH id of a build."""

@@ -7,13 +7,16 @@ import pytest
 
 from buildkit_client.errors import OptionError
 from buildkit_client.options import (
+    DockerExporter,
     ImageExporter,
+    LocalExporter,
     OciExporter,
     OutputDirectory,
     OutputFile,
     OutputLayout,
     OutputStream,
     RawExporter,
+    TarExporter,
 )
 
 DEST = Path("/somewhere/private/out.tar")
@@ -30,33 +33,44 @@ def test_every_option_of_an_image_has_its_key():
         push=True,
         push_by_digest=True,
         insecure=True,
-        unpack=True,
         store=False,
-        compression="zstd",
+        compression="gzip",
         compression_level=0,
         force_compression=True,
         oci_media_types=False,
+        oci_artifact=False,
+        attestation_inline=False,
+        prefer_nondist_layers=True,
         rewrite_timestamp=True,
         source_date_epoch=0,
+        name_canonical=True,
+        dangling_name_prefix="example.com/dangling",
+        dangling_name_empty_only=True,
         annotations={"org.example.key": "v"},
-        attrs={"name-canonical": "true"},
+        attrs={"new-in-2030": "x"},
     )
     assert exporter.to_attrs() == {
         "name": "example.com/a:1,example.com/a:2",
         "push": "true",
         "push-by-digest": "true",
         "registry.insecure": "true",
-        "unpack": "true",
         "store": "false",
-        "compression": "zstd",
+        "compression": "gzip",
         "compression-level": "0",
         "force-compression": "true",
         "oci-mediatypes": "false",
+        "oci-artifact": "false",
+        "attestation-inline": "false",
+        "prefer-nondist-layers": "true",
         "rewrite-timestamp": "true",
         "source-date-epoch": "0",
-        "annotation.org.example.key": "v",
         "name-canonical": "true",
+        "dangling-name-prefix": "example.com/dangling",
+        "danging-name-empty-only": "true",
+        "annotation.org.example.key": "v",
+        "new-in-2030": "x",
     }
+    assert ImageExporter(unpack=True).to_attrs() == {"unpack": "true"}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +104,72 @@ def test_what_cannot_work_is_refused():
         OciExporter(dest=DEST, name=["a", "b,c"]).to_attrs()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "zstd", "oci_media_types": False},
+        {"compression": "estargz", "oci_media_types": False},
+        {"compression": "gzip", "compression_level": 10},
+        {"compression_level": 10},
+        {"compression": "estargz", "compression_level": -1},
+        {"compression": "zstd", "compression_level": 23},
+        {"compression": "uncompressed", "compression_level": 1},
+        {"compression": "brotli"},
+        {"oci_artifact": True, "oci_media_types": False},
+        {"annotations": {"": "v"}},
+        {"annotations": {"a key": "v"}},
+        {"attrs": {"compresion": "zstd"}},
+    ],
+)
+@pytest.mark.parametrize("kind", [ImageExporter, OciExporter, DockerExporter])
+def test_what_an_image_cannot_have_is_refused(kind, options):
+    with pytest.raises(OptionError):
+        (kind(**options) if kind is ImageExporter else kind(dest=DEST, **options)).to_attrs()
+
+
+@pytest.mark.parametrize(("compression", "highest"), [("", 9), ("gzip", 9), ("estargz", 9), ("zstd", 22)])
+def test_levels_that_there_are(compression, highest):
+    for level in (0, highest):
+        attrs = ImageExporter(compression=compression, compression_level=level).to_attrs()
+        assert attrs["compression-level"] == str(level)
+
+
+def test_rewritten_times_and_unpacking_exclude_each_other():
+    with pytest.raises(OptionError, match="unpacked"):
+        ImageExporter(unpack=True, rewrite_timestamp=True).to_attrs()
+
+
+def test_a_docker_archive_is_like_an_oci_one():
+    exporter = DockerExporter(dest=DEST, name="app")
+    assert (exporter.type, exporter.output, exporter.to_attrs()) == ("docker", OutputFile(DEST), {"name": "app"})
+    assert DockerExporter(dest=OutputLayout(DEST)).to_attrs() == {"tar": "false"}
+
+
+def test_files_go_into_a_directory():
+    exporter = LocalExporter(dest=DEST)
+    assert (exporter.type, exporter.output, exporter.to_attrs()) == ("local", OutputDirectory(DEST), {})
+    full = LocalExporter(
+        dest=DEST, mode="delete", platform_split=False, attestation_prefix="x-", source_date_epoch=0, attrs={"a": "b"}
+    )
+    assert full.to_attrs() == {
+        "mode": "delete",
+        "platform-split": "false",
+        "attestation-prefix": "x-",
+        "source-date-epoch": "0",
+        "a": "b",
+    }
+    with pytest.raises(OptionError, match="mode"):
+        LocalExporter(dest=DEST, mode="move").to_attrs()
+
+
+def test_files_go_into_an_archive():
+    stream = io.BytesIO()
+    exporter = TarExporter(dest=OutputStream(stream), platform_split=True)
+    assert (exporter.type, exporter.output) == ("tar", OutputStream(stream))
+    assert exporter.to_attrs() == {"platform-split": "true"}
+    assert TarExporter(dest=DEST).output == OutputFile(DEST)
+
+
 def test_an_oci_result_goes_where_the_caller_says():
     assert OciExporter(dest=DEST).output == OutputFile(DEST)
     stream = io.BytesIO()
@@ -116,3 +196,10 @@ def test_a_raw_exporter_passes_attributes_on_as_a_copy():
     assert (exporter.type, exporter.to_attrs()) == ("local", {"mode": "delete"})
     assert exporter.output == OutputDirectory(DEST)
     assert RawExporter("tar").output is None
+
+
+def test_a_raw_exporter_is_checked_unless_told_otherwise():
+    for kind, attrs in (("imge", {}), ("cacheonly", {}), ("image", {"pushh": "true"})):
+        with pytest.raises(OptionError):
+            RawExporter(kind, attrs).to_attrs()
+        assert RawExporter(kind, attrs, unchecked=True).to_attrs() == attrs

@@ -3,7 +3,7 @@
 import pytest
 
 from buildkit_client.errors import OptionError
-from buildkit_client.options import DockerfileFrontend, RawFrontend
+from buildkit_client.options import DockerfileFrontend, GatewayFrontend, Provenance, RawFrontend, Sbom
 
 
 def test_nothing_set_sends_nothing():
@@ -26,6 +26,17 @@ def test_every_option_has_its_key():
         ulimits={"nofile": "1024:2048", "nproc": "9"},
         hostname="box",
         cgroup_parent="builds",
+        multi_platform=True,
+        attestations=[Provenance(), Sbom()],
+        memory_bytes=1 << 30,
+        memory_swap_bytes=-1,
+        cpu_shares=512,
+        cpu_period_us=100_000,
+        cpu_quota_us=50_000,
+        cpuset_cpus="0-3,7",
+        cpuset_mems="0",
+        vcs_source="https://example.com/app.git",
+        vcs_revision="abc",
     )
     assert frontend.to_attrs() == {
         "filename": "docker/App.dockerfile",
@@ -43,6 +54,18 @@ def test_every_option_has_its_key():
         "ulimit": "nofile=1024:2048,nproc=9",
         "hostname": "box",
         "cgroup-parent": "builds",
+        "multi-platform": "true",
+        "attest:provenance": "mode=min",
+        "attest:sbom": "",
+        "memory": "1073741824",
+        "memswap": "-1",
+        "cpushares": "512",
+        "cpuperiod": "100000",
+        "cpuquota": "50000",
+        "cpusetcpus": "0-3,7",
+        "cpusetmems": "0",
+        "vcs:source": "https://example.com/app.git",
+        "vcs:revision": "abc",
     }
 
 
@@ -70,9 +93,15 @@ def test_further_attributes_win():
         ({"build_args": {"": "x"}}, "build argument"),
         ({"labels": {"": "x"}}, "label"),
         ({"platforms": ["linux/amd64", ""]}, "platform"),
+        ({"platforms": ["linux/amd64", "linux/arm64"], "multi_platform": False}, "several"),
+        ({"memory_bytes": 0}, "memory"),
+        ({"memory_swap_bytes": -2}, "memswap"),
+        ({"cpu_quota_us": -1}, "cpuquota"),
+        ({"attestations": [Sbom(), Sbom()]}, "sbom"),
+        ({"attrs": {"taget": "x"}}, "taget"),
     ],
 )
-def test_empty_names_are_refused(options, what):
+def test_what_cannot_work_is_refused(options, what):
     with pytest.raises(OptionError, match=what):
         DockerfileFrontend(**options).to_attrs()
 
@@ -89,3 +118,20 @@ def test_a_raw_frontend_passes_attributes_on_as_a_copy():
     sent["more"] = "x"
     assert frontend.to_attrs() == attrs == {"source": "example.com/frontend"}
     assert frontend.name == "gateway.v0"
+    assert not frontend.needs().local_dirs
+
+
+def test_a_raw_frontend_is_checked_unless_told_otherwise():
+    for name, attrs in (("dockerfile", {}), ("dockerfile.v0", {"targt": "x"}), ("gateway.v0", {"sorce": "x"})):
+        with pytest.raises(OptionError):
+            RawFrontend(name, attrs).to_attrs()
+        assert RawFrontend(name, attrs, unchecked=True).to_attrs() == attrs
+
+
+def test_a_gateway_takes_an_image_and_the_same_options():
+    frontend = GatewayFrontend(source="docker/dockerfile:1", target="prod", attrs={"taget": "its own"})
+    assert frontend.name == "gateway.v0"
+    assert frontend.to_attrs() == {"source": "docker/dockerfile:1", "target": "prod", "taget": "its own"}
+    assert GatewayFrontend(source="a", cmdline="a b").to_attrs() == {"source": "a", "cmdline": "a b"}
+    with pytest.raises(OptionError, match="image"):
+        GatewayFrontend(source="")
