@@ -1,10 +1,11 @@
-"""Opens connection pools to registries: TLS files, verification, proxies; and puts connection errors into words."""
+"""Opens connection pools to registries and token servers: TLS files, verification, proxies; words for their errors."""
 
 from __future__ import annotations
 
 import re
 import ssl
 import urllib.parse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import urllib3
@@ -13,7 +14,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from buildkit_client.errors import OptionError
-from buildkit_client.oci.realm import is_loopback
+from buildkit_client.oci.realm import is_loopback, netloc_of
 
 if TYPE_CHECKING:
     import socket
@@ -42,36 +43,45 @@ class _PatientSending:
         self.sock.settimeout(SEND_TIMEOUT_S)
 
 
-class _Connection(_PatientSending, HTTPConnection):
-    pass
-
-
-class _TlsConnection(_PatientSending, HTTPSConnection):
-    pass
-
-
-class _UnverifiedConnection(_TlsConnection):
-    """A connection whose certificate nobody checks because the caller said so; needs no warning each time."""
+class TlsConnection(HTTPSConnection):
+    """A TLS connection that does not warn at each request when the caller wants no certificate checked."""
 
     def connect(self) -> None:
+        """Connect, and count as verified whatever was checked."""
         super().connect()
         self.is_verified = True
 
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+class _PatientConnection(_PatientSending, HTTPConnection):
+    pass
 
 
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+class _PatientTlsConnection(_PatientSending, TlsConnection):
+    pass
 
 
-class _UnverifiedPool(HTTPSConnectionPool):
-    ConnectionCls = _UnverifiedConnection
+class _PatientPool(HTTPConnectionPool):
+    ConnectionCls = _PatientConnection
+
+
+class _PatientTlsPool(HTTPSConnectionPool):
+    ConnectionCls = _PatientTlsConnection
+
+
+PoolClasses = Mapping[str, type[HTTPConnectionPool]]
+"""Which pool makes the connections of a scheme, ``http`` or ``https``."""
+
+_PATIENT: PoolClasses = {"http": _PatientPool, "https": _PatientTlsPool}
 
 
 def open_pool(
-    url: str, security: HostSecurity, options: HttpOptions, *, verify: bool, connections: int
+    url: str,
+    security: HostSecurity,
+    options: HttpOptions,
+    *,
+    verify: bool,
+    connections: int,
+    pools: PoolClasses = _PATIENT,
 ) -> urllib3.PoolManager:
     """Open a pool for a host, directly or through the proxy for it.
 
@@ -81,6 +91,7 @@ def open_pool(
         options: Proxies.
         verify: Whether its certificate is checked.
         connections: How many connections are kept.
+        pools: What connections are made of.
 
     Raises:
         OptionError: A TLS file cannot be used, or the proxy is no URL.
@@ -93,7 +104,7 @@ def open_pool(
         if not proxy
         else _proxy_manager(proxy, context, connections)
     )
-    manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool if verify else _UnverifiedPool}
+    manager.pool_classes_by_scheme = dict(pools)
     return manager
 
 
@@ -104,9 +115,9 @@ def tls_context(security: HostSecurity, name: str, *, verify: bool) -> ssl.SSLCo
         OptionError: A file cannot be read or is not PEM.
     """
     context = ssl.create_default_context()
-    path = security.ca_path
+    path = None
     try:
-        if path is not None:
+        for path in security.ca_paths:
             context.load_verify_locations(path)
         if (path := security.cert_path) is not None:
             context.load_cert_chain(path, security.key_path)
@@ -151,7 +162,7 @@ def _needs_no_proxy(parts: urllib.parse.SplitResult, options: HttpOptions) -> bo
         return True
     for entry in re.split(r"[,\s]+", options.proxies.get("no_proxy", "").lower()):
         name = entry.removeprefix("*").removeprefix(".")
-        if entry == "*" or (name and (hostname == name or hostname.endswith(f".{name}") or parts.netloc == name)):
+        if entry == "*" or (name and (hostname == name or hostname.endswith(f".{name}") or netloc_of(parts) == name)):
             return True
     return False
 
@@ -160,11 +171,10 @@ def _proxy_manager(proxy: str, context: ssl.SSLContext | None, connections: int)
     parts = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise OptionError("the proxy is not an http or https URL", hint="SOCKS proxies are not supported here")
-    host = parts.netloc.rpartition("@")[2]
     headers = {}
     if parts.username is not None:
         login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
         headers = urllib3.make_headers(proxy_basic_auth=login)
     return urllib3.ProxyManager(
-        f"{parts.scheme}://{host}", proxy_headers=headers, ssl_context=context, maxsize=connections
+        f"{parts.scheme}://{netloc_of(parts)}", proxy_headers=headers, ssl_context=context, maxsize=connections
     )

@@ -1,7 +1,9 @@
 """Logging in to one registry: challenges read, logins and tokens turned into ``Authorization`` headers.
 
 Nothing is sent before the registry asks for it. A token is kept per set of scopes and renewed before it ends, and once
-more when the registry refuses it all the same. Threads that need one token at the same time fetch it once.
+more when the registry refuses it all the same. The login itself is asked for again as it ages, or when it is refused,
+so a transfer may last longer than a login from a credential helper lives. Threads that need one token at the same time
+fetch it once.
 
 Reference: RFC 9110 section 11.6.1; distribution-spec token authentication.
 """
@@ -16,10 +18,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from buildkit_client.errors import CredentialsError
+from buildkit_client.oci.credentials import CACHE_S
 from buildkit_client.oci.token import HttpOptions, fetch_token
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from buildkit_client.oci.credentials import Credentials, CredentialsProvider
 
@@ -77,22 +80,37 @@ class RegistryAuth:
         host: The registry, with port where it has one.
         provider: Knows the login, or None for anonymous access.
         http: How token servers are reached.
+        clock: Monotonic seconds; for tests.
     """
 
-    def __init__(self, host: str, provider: CredentialsProvider | None, http: HttpOptions) -> None:
+    def __init__(
+        self,
+        host: str,
+        provider: CredentialsProvider | None,
+        http: HttpOptions,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._host = host
         self._provider = provider
         self._http = http
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
         self._tokens: dict[frozenset[str], _Kept] = {}
+        self._clock = clock
         self._credentials: Credentials | None = None
-        self._looked_up = False
+        self._ask_again_at_s = float("-inf")
+        self._logins: list[Credentials] = []  # all so far: texts may still hold an old one
 
     @property
     def is_anonymous(self) -> bool:
         """Whether no login for the registry is known, as far as anyone asked."""
         return self._credentials is None
+
+    @property
+    def is_challenged(self) -> bool:
+        """Whether the registry has asked for a login in a way that is known."""
+        return self._challenge is not None
 
     def header(self, scopes: frozenset[str]) -> str:
         """Return the value of the ``Authorization`` header, empty when the registry has not asked for one.
@@ -135,6 +153,8 @@ class RegistryAuth:
             kept = self._tokens.get(scopes)
             if kept is not None and kept.header == refused:
                 del self._tokens[scopes]
+            if refused:
+                self._ask_again_at_s = float("-inf")
             asked = frozenset(challenge.parameters.get("scope", "").split())
             value = self._header(scopes, asked - scopes)
             return "" if value == refused else value
@@ -142,9 +162,9 @@ class RegistryAuth:
     def scrub(self, text: str) -> str:
         """Return a text with every secret of this login and every token blotted out."""
         with self._lock:
-            credentials = self._credentials
+            logins = list(self._logins)
             secrets = [kept.header.partition(" ")[2] for kept in self._tokens.values()]
-        if credentials is not None:
+        for credentials in logins:
             secrets += [credentials.password, credentials.identity_token, credentials.registry_token]
             secrets.append(_basic(credentials))
         for secret in secrets:
@@ -159,13 +179,13 @@ class RegistryAuth:
         if self._challenge.scheme == "basic":
             return f"Basic {_basic(credentials)}" if credentials is not None and credentials.password else ""
         kept = self._tokens.get(scopes)
-        if kept is None or kept.renew_at_s <= time.monotonic():
+        if kept is None or kept.renew_at_s <= self._clock():
             kept = self._fetch(self._challenge, sorted(scopes | extra_scopes), credentials)
             self._tokens[scopes] = kept
         return kept.header
 
     def _fetch(self, challenge: Challenge, scopes: Sequence[str], credentials: Credentials | None) -> _Kept:
-        started_s = time.monotonic()
+        started_s = self._clock()
         token = fetch_token(
             challenge.parameters["realm"],
             registry=self._host,
@@ -177,14 +197,16 @@ class RegistryAuth:
         return _Kept(f"Bearer {token.token}", started_s + _RENEW_AT * token.expires_in_s)
 
     def _login(self) -> Credentials | None:
-        if not self._looked_up:
+        if self._clock() >= self._ask_again_at_s:
             found = self._provider.lookup(self._host) if self._provider is not None else None
             if found is not None and not found.is_empty and ":" in found.username:
                 raise CredentialsError(
                     f"the login for {self._host} cannot be used", why="a user name must not have a colon"
                 )
             self._credentials = None if found is None or found.is_empty else found
-            self._looked_up = True
+            self._ask_again_at_s = self._clock() + CACHE_S
+            if self._credentials is not None and self._credentials not in self._logins:
+                self._logins.append(self._credentials)
         return self._credentials
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from buildkit_client.errors import CredentialsError, RegistryError
+from buildkit_client.errors import CredentialsError, OptionError, RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -65,12 +65,34 @@ class HostSecurity:
         cert_path: PEM file of a client certificate, or None.
         key_path: PEM file of its key; None when it is in ``cert_path``.
         insecure: Certificates are not verified, and a registry's realm may be plain HTTP on any host.
+        more_ca_paths: Further files like ``ca_path``.
     """
 
     ca_path: Path | None = None
     cert_path: Path | None = None
     key_path: Path | None = None
     insecure: bool = False
+    more_ca_paths: tuple[Path, ...] = ()
+
+    @property
+    def ca_paths(self) -> tuple[Path, ...]:
+        """All files of authorities."""
+        return self.more_ca_paths if self.ca_path is None else (self.ca_path, *self.more_ca_paths)
+
+    def merged(self, other: HostSecurity) -> HostSecurity:
+        """Return what both say together: the authorities of both, no verification when one wants none.
+
+        Raises:
+            OptionError: Both have a client certificate; a host is shown one.
+
+        Reference: buildkit cmd/buildctl/build/registryauthtlscontext.go, ParseRegistryAuthTLSContext.
+        """
+        if self.cert_path is not None and other.cert_path is not None:
+            raise OptionError("a registry can be shown one client certificate only")
+        owner = self if self.cert_path is not None else other
+        return HostSecurity(
+            None, owner.cert_path, owner.key_path, self.insecure or other.insecure, (*self.ca_paths, *other.ca_paths)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +118,25 @@ class HttpOptions:
     total_timeout_s: float = 50.0
     attempts: int = 4
     sleep: Callable[[float], None] = time.sleep
+
+    @classmethod
+    def from_environ(
+        cls, environ: Mapping[str, str], *, hosts: Mapping[str, HostSecurity] | None = None
+    ) -> HttpOptions:
+        """Return the defaults with the proxies that the environment names.
+
+        Args:
+            environ: ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` count, in upper case or else in lower case. A web
+                server sets ``HTTP_PROXY`` from a header of whoever asks, so in a CGI program it does not count.
+            hosts: See the class.
+
+        Reference: Go net/http ProxyFromEnvironment (golang.org/x/net/http/httpproxy).
+        """
+        names = {"https": "HTTPS_PROXY", "http": "HTTP_PROXY", "no_proxy": "NO_PROXY"}
+        proxies = {key: environ.get(name) or environ.get(name.lower()) or "" for key, name in names.items()}
+        if "REQUEST_METHOD" in environ:
+            proxies["http"] = ""
+        return cls(hosts=hosts or {}, proxies={key: value for key, value in proxies.items() if value})
 
 
 def fetch_token(

@@ -15,7 +15,6 @@ import contextlib
 import email.utils
 import re
 import socket
-import ssl
 import threading
 import time
 import urllib.parse
@@ -25,11 +24,12 @@ from typing import TYPE_CHECKING, Self
 
 import urllib3
 import urllib3.exceptions as http_errors
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from buildkit_client.errors import OptionError, RegistryError
+from buildkit_client.errors import RegistryError
 from buildkit_client.oci.credentials import normalize_host
+from buildkit_client.oci.http_pool import PoolClasses, TlsConnection, explain, open_pool
 from buildkit_client.oci.realm import (
     check_url,
     hostname_of,
@@ -130,12 +130,10 @@ class _HttpConnection(HTTPConnection):
         _watch.get().opened(self)
 
 
-class _HttpsConnection(HTTPSConnection):
+class _HttpsConnection(TlsConnection):
     def connect(self) -> None:
         super().connect()
         _watch.get().opened(self)
-        # Only when the caller asked for it is there no verification; that needs no warning per request.
-        self.is_verified = True
 
 
 class _HttpPool(HTTPConnectionPool):
@@ -144,6 +142,9 @@ class _HttpPool(HTTPConnectionPool):
 
 class _HttpsPool(HTTPSConnectionPool):
     ConnectionCls = _HttpsConnection
+
+
+_WATCHED: PoolClasses = {"http": _HttpPool, "https": _HttpsPool}
 
 
 class TokenHttp:
@@ -277,7 +278,7 @@ class TokenHttp:
         except http_errors.HTTPError as exc:
             if watch.has_expired:
                 raise self._failure(parts, self._too_long()) from exc
-            why, may_repeat = _explain(exc)
+            why, may_repeat = explain(exc)
             if may_repeat:
                 raise _ConnectionBrokenError(why) from exc
             raise self._failure(parts, why) from exc
@@ -295,40 +296,10 @@ class TokenHttp:
 
     def _manager(self, parts: urllib.parse.SplitResult) -> urllib3.PoolManager:
         """Return a manager for one request, directly or through the proxy for this URL."""
-        context = self._tls_context(parts) if parts.scheme == "https" else None
-        proxy = "" if self._needs_no_proxy(parts) else self._options.proxies.get(parts.scheme, "")
-        manager = _proxy_manager(proxy, context) if proxy else urllib3.PoolManager(ssl_context=context)
-        manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
-        return manager
-
-    def _needs_no_proxy(self, parts: urllib.parse.SplitResult) -> bool:
-        hostname = (parts.hostname or "").rstrip(".")
-        if is_loopback(hostname):
-            return True
-        for entry in re.split(r"[,\s]+", self._options.proxies.get("no_proxy", "")):
-            name = entry.lower().removeprefix("*").removeprefix(".")
-            if entry == "*" or (
-                name and (hostname == name or hostname.endswith(f".{name}") or netloc_of(parts) == name)
-            ):
-                return True
-        return False
-
-    def _tls_context(self, parts: urllib.parse.SplitResult) -> ssl.SSLContext:
         security = self._hosts.get(netloc_of(parts)) or self._hosts.get(parts.hostname or "") or self._security
-        context = ssl.create_default_context()
-        path = security.ca_path
-        try:
-            if path is not None:
-                context.load_verify_locations(path)
-            if (path := security.cert_path) is not None:
-                context.load_cert_chain(path, security.key_path)
-        except OSError as exc:  # SSLError, for a file that is not PEM, is one too
-            why = "it is not PEM" if isinstance(exc, ssl.SSLError) else exc.strerror or type(exc).__name__
-            raise OptionError(f"cannot use the TLS file {path} for {netloc_of(parts)}", why=why) from exc
-        if security.insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
+        return open_pool(
+            parts.geturl(), security, self._options, verify=not security.insecure, connections=1, pools=_WATCHED
+        )
 
     def _too_long(self) -> str:
         return f"it did not finish within {self._options.total_timeout_s:g} s"
@@ -347,17 +318,6 @@ class _ConnectionBrokenError(Exception):
         self.why = why
 
 
-def _proxy_manager(proxy: str, context: ssl.SSLContext | None) -> urllib3.ProxyManager:
-    parts = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise OptionError("the proxy is not an http or https URL", hint="SOCKS proxies are not supported here")
-    headers = {}
-    if parts.username is not None:
-        login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        headers = urllib3.make_headers(proxy_basic_auth=login)
-    return urllib3.ProxyManager(f"{parts.scheme}://{netloc_of(parts)}", proxy_headers=headers, ssl_context=context)
-
-
 def _retry_after_s(value: str) -> float:
     """Read ``Retry-After``, seconds or a date; 0 when absent or unreadable."""
     text = value.strip()
@@ -366,28 +326,3 @@ def _retry_after_s(value: str) -> float:
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     return 0.0
-
-
-def _explain(error: http_errors.HTTPError) -> tuple[str, bool]:
-    """Return why a request failed, in words without URLs or bytes of it, and whether another attempt may help."""
-    match error:
-        case http_errors.NameResolutionError():
-            return "its name cannot be resolved", False
-        case http_errors.ProxyError():
-            return "the proxy cannot be used", False
-        case http_errors.NewConnectionError():
-            cause = error.__cause__
-            reason = cause.strerror if isinstance(cause, OSError) else ""
-            return f"no connection: {reason or 'refused'}", True
-        case http_errors.ConnectTimeoutError():
-            return "the connection timed out", False
-        case http_errors.ReadTimeoutError():
-            return "it gave no answer in time", True
-        case http_errors.SSLError():
-            cause = error.args[0] if error.args else None
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                return f"its certificate is not trusted: {cause.verify_message}", False
-            return f"TLS failed: {getattr(cause, 'reason', None) or 'unknown reason'}", False
-        case http_errors.ProtocolError():
-            return "the connection broke", True
-    return f"its answer cannot be read ({type(error).__name__})", False

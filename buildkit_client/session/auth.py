@@ -27,10 +27,11 @@ from buildkit_client.errors import BuildKitError, CredentialsError
 from buildkit_client.oci.token import HttpOptions, Token, fetch_token
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session.call import RpcError
+from buildkit_client.session.filesync import GO_TRUE
 from buildkit_client.session.token_authority import TokenSeeds, authority_public_key, sign_payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from google.protobuf.message import Message
 
@@ -46,14 +47,26 @@ _MAX_PAYLOAD_BYTES = 4096  # the daemon sends 32
 _EXPIRY_SHARE = 0.9  # the daemon renews a token after this part of its life
 
 
+def wants_client_tokens(environ: Mapping[str, str]) -> bool:
+    """Tell whether an environment leaves client tokens on; ``BUILDKIT_NO_CLIENT_TOKEN=true`` switches them off.
+
+    Reference: session/auth/authprovider/authprovider.go, getAuthorityKey.
+    """
+    return environ.get("BUILDKIT_NO_CLIENT_TOKEN", "") not in GO_TRUE
+
+
 class AuthService:
     """Answers the daemon's four questions about a registry.
 
+    Logins are asked of the provider each time the daemon wants one, so a build may last longer than a login lives; how
+    long an answer is reused is the provider's business (:data:`~buildkit_client.oci.credentials.CACHE_S` for docker's
+    configuration).
+
     Args:
         provider: Knows the logins.
-        use_client_tokens: False gives the daemon passwords instead of tokens (``BUILDKIT_NO_CLIENT_TOKEN`` of other
-            clients). Registry tokens of a config are of no use then: the daemon has no way to take them.
-        http: How token servers are reached.
+        use_client_tokens: False gives the daemon passwords instead of tokens; see :func:`wants_client_tokens`.
+            Registry tokens of a config are of no use then: the daemon has no way to take them.
+        http: How token servers are reached: TLS files and verification by host, proxies, time limits.
         seeds: Keeps the token authority's seeds; None for this process's life.
         on_event: Gets one line per registry and kind of access, as progress shows it; called from the daemon's calls'
             threads.

@@ -1,10 +1,10 @@
-"""Ed25519 signing in plain Python, for the token authority.
+"""Ed25519 signing in plain Python, for the token authority, and for SSH keys where no faster library is installed.
 
-The standard library has no Ed25519, and this is all we need of it: two short signatures per registry and build. It is
-slow (milliseconds) and its running time depends on the key. That is fine for this one use: only the daemon could
-measure the time, and the daemon is who the signature is made for; what it could learn is a key that is derived from
-its own salt and a random seed, worth nothing elsewhere and not related to any password. Do not use this for
-anything else.
+The standard library has no Ed25519, and this is all we need of it: a few short signatures per build. It is slow
+(milliseconds). Each signature takes the same number of curve operations whatever the key, but Python's integers do not
+take the same time for all values, so who can measure very many signatures may learn something. The token authority's
+keys are worth nothing elsewhere: they are derived from the daemon's own salt and a random seed. For SSH keys,
+:mod:`~buildkit_client.session.ssh_keys` prefers the package ``cryptography``. Do not use this for anything else.
 
 Points are kept in extended coordinates (X : Y : Z : T) with x = X/Z, y = Y/Z, x*y = T/Z.
 
@@ -89,8 +89,8 @@ def _base_powers() -> tuple[_Point, ...]:
 def _times_base(scalar: int) -> _Point:
     result = _NEUTRAL
     for bit, point in enumerate(_base_powers()):
-        if scalar >> bit & 1:
-            result = _add(result, point)
+        # Adds for clear bits as well, so that the number of additions tells nothing about the scalar.
+        result = (result, _add(result, point))[scalar >> bit & 1]
     return result
 
 

@@ -33,11 +33,11 @@ class FileSendService:
     """Gives each exporter's stream to its receiver.
 
     Args:
-        receivers: Receiver by index of the exporter in the solve.
+        receivers: Receiver by index of the exporter in the solve; more may be added while the session runs.
     """
 
     def __init__(self, receivers: Mapping[int, Receiver]) -> None:
-        self._receivers = dict(receivers)
+        self._receivers = receivers
 
     def methods(self) -> Mapping[str, StreamHandler]:
         """Return the handler of ``DiffCopy``."""

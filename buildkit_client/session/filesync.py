@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from buildkit_client.errors import BuildKitError, ContextError, PatternError, RemoteProtocolError
+from buildkit_client.options.local_directory import LocalDirectory
 from buildkit_client.protocol.fsutil_packet import encode_error
 from buildkit_client.protocol.fsutil_sender import FileRequested, FsutilSender, TransferDone
 from buildkit_client.protocol.fsutil_stat import show_path
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session.beneath import Beneath
 from buildkit_client.session.call import CallCancelledError, RpcError
-from buildkit_client.session.walk import Selection, open_context, unreadable, walk
+from buildkit_client.session.walk import Selection, ignore_matcher, open_context, unreadable, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -42,13 +43,14 @@ KEY_INCLUDE_PATTERNS = "include-patterns"
 KEY_EXCLUDE_PATTERNS = "exclude-patterns"
 KEY_FOLLOW_PATHS = "followpaths"
 ENCODED_SUFFIX = "-encoded"
+GO_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+"""What Go's ``strconv.ParseBool`` takes for true."""
 
 _STATS_PER_WRITE = 64
 _READ_BYTES = 256 << 10
 _BUFFER_BYTES = 256 << 10
 _LARGE_BYTES = 32 << 10  # from here on, content is handed on as it is and not joined with its neighbours
 _SHOWN_NAMES = 10
-_GO_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY  # a pipe put in a file's place must not hold us up
 
 _log = logging.getLogger(__name__)
@@ -88,9 +90,15 @@ class FileSyncService:
     """
 
     def __init__(
-        self, directories: Mapping[str, Path], *, on_progress: Callable[[TransferStats], None] | None = None
+        self,
+        directories: Mapping[str, Path | LocalDirectory],
+        *,
+        on_progress: Callable[[TransferStats], None] | None = None,
     ) -> None:
-        self._directories = dict(directories)
+        self._directories = {
+            name: directory if isinstance(directory, LocalDirectory) else LocalDirectory(directory)
+            for name, directory in directories.items()
+        }
         self._on_progress = on_progress
         self._lock = threading.Lock()
         self._transfers: list[TransferStats] = []
@@ -113,9 +121,11 @@ class FileSyncService:
 
         Raises:
             ContextError: One is missing, no directory, or not readable.
+            PatternError: A pattern of one is not valid.
         """
         for directory in self._directories.values():
-            os.close(open_context(directory)[1])
+            os.close(open_context(directory.path)[1])
+            ignore_matcher(directory.ignore)
 
     def methods(self) -> dict[str, StreamHandler]:
         """Return the handler by method path, for the session."""
@@ -138,13 +148,15 @@ class FileSyncService:
             self._transfers.append(stats)
         began = time.monotonic()
         try:
-            root, root_fd = open_context(directory)
+            root, root_fd = open_context(directory.path)
             with Beneath(root_fd) as beneath:
                 selection = Selection.of(
                     root,
                     include_patterns=request.include_patterns,
                     exclude_patterns=request.exclude_patterns,
                     followed_paths=request.followed_paths,
+                    ignore_patterns=directory.ignore,
+                    ignore_prefix=directory.ignore_prefix,
                 )
                 _Transfer(call, root, beneath, selection, stats=stats, on_progress=self._on_progress).run()
         except BuildKitError as exc:
@@ -182,7 +194,7 @@ def _values(metadata: Metadata, key: str) -> tuple[bytes, ...]:
     Reference: session/filesync/filesync.go, encodeOpts and decodeOpts.
     """
     values = tuple(value.encode("utf-8", "surrogateescape") for value in metadata.get(key, ()))
-    if metadata.get(key + ENCODED_SUFFIX, ("",))[0] in _GO_TRUE:
+    if metadata.get(key + ENCODED_SUFFIX, ("",))[0] in GO_TRUE:
         return tuple(unquote_to_bytes(value.replace(b"+", b" ")) for value in values)
     return values
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from buildkit_client.errors import BuildKitError, ConnectionLostError, RemoteProtocolError
+from buildkit_client.options.local_directory import LocalDirectory
 from buildkit_client.protocol.grpc_framing import encode_message
 from buildkit_client.protocol.grpc_server import (
     CallHalfClosed,
@@ -77,17 +78,24 @@ def new_id() -> str:
     return digits[1:26]
 
 
-def shared_key_for(directories: Mapping[str, Path]) -> str:
+def shared_key_for(directories: Mapping[str, Path | LocalDirectory]) -> str:
     """Return a stable key for what these directories are, so that only changed files travel on the next build.
 
     Two sessions with one key share the daemon's copy of a directory; with equal keys for different directories, a
-    file of equal size and time would be taken for unchanged. So the key names this host and the absolute paths.
+    file of equal size and time would be taken for unchanged. So the key names this host and the absolute paths, and
+    the patterns that keep files back: another selection is another directory for the daemon.
 
     Args:
         directories: Local directory by the name the daemon asks for.
     """
     digest = hashlib.sha256()
-    for part in (_host_identity(), *(f"{name}={path.resolve()}" for name, path in sorted(directories.items()))):
+    parts = [_host_identity()]
+    for name, directory in sorted(directories.items()):
+        local = directory if isinstance(directory, LocalDirectory) else LocalDirectory(directory)
+        parts.append(f"{name}={local.path.resolve()}")
+        if local.ignore:
+            parts += ["", local.ignore_prefix, str(len(local.ignore)), *local.ignore]
+    for part in parts:
         digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
     return digest.hexdigest()
 

@@ -2,7 +2,8 @@
 
 Each connection that a process makes to its agent socket is one call, whose bytes are the agent protocol. Unless an
 agent is given as raw, only requests to list keys and to sign pass; others are answered with a failure, so that a build
-can use keys but neither add, remove nor lock them.
+can use keys but neither add, remove nor lock them. Behind an id stands the socket of an agent, or an agent in this
+process with keys from files.
 
 Reference: session/sshforward/ssh.go; session/sshforward/sshprovider/agentprovider.go; draft-ietf-sshm-ssh-agent.
 """
@@ -10,21 +11,24 @@ Reference: session/sshforward/ssh.go; session/sshforward/sshprovider/agentprovid
 from __future__ import annotations
 
 import socket
-import struct
+import stat
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from buildkit_client._proto import ssh_pb2
-from buildkit_client.errors import BuildKitError, SshAgentError
+from buildkit_client.errors import BuildKitError, OptionError, SshAgentError
+from buildkit_client.options.secrets import SshAgent, SshKeys
 from buildkit_client.protocol.grpc_framing import encode_message
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session.call import CallCancelledError, RpcError
+from buildkit_client.session.ssh_agent import FAILURE, REQUEST_IDENTITIES, SIGN_REQUEST, KeyAgent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
-    from buildkit_client.options.secrets import SshAgent
+    from buildkit_client.options.secrets import SshSource
     from buildkit_client.session.call import Metadata, ServerCall, StreamHandler, UnaryHandler
 
 CHECK_AGENT = "/moby.sshforward.v1.SSH/CheckAgent"
@@ -36,37 +40,71 @@ _CHUNK_BYTES = 32 << 10
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_REQUEST_BYTES = 256 << 10  # as OpenSSH's agent has it
 
-# draft-ietf-sshm-ssh-agent, 8.1
-_FAILURE = struct.pack(">IB", 1, 5)
-_REQUEST_IDENTITIES = 11
-_SIGN_REQUEST = 13
-_ALLOWED = frozenset((_REQUEST_IDENTITIES, _SIGN_REQUEST))
+_ALLOWED = frozenset((REQUEST_IDENTITIES, SIGN_REQUEST))
+
+
+def ssh_source(paths: Sequence[Path], *, raw: bool = False) -> SshSource:
+    """Return what some paths mean: one agent's socket, or files of keys.
+
+    Args:
+        paths: One socket, or one or more files; not both.
+        raw: Pass every request on; only for a socket.
+
+    Raises:
+        OptionError: There is no path, or the paths do not go together.
+        SshAgentError: A path cannot be looked at.
+
+    Reference: session/sshforward/sshprovider/agentprovider.go, toDialer.
+    """
+    try:
+        sockets = [path for path in paths if stat.S_ISSOCK(path.stat().st_mode)]
+    except OSError as exc:
+        raise SshAgentError(
+            f"cannot use the SSH agent or key {exc.filename}",
+            why=exc.strerror or type(exc).__name__,
+            hint="name an agent's socket, or files of private keys",
+        ) from exc
+    if not sockets and not raw:
+        return SshKeys(tuple(paths))
+    if len(sockets) > 1:
+        raise OptionError("only single socket allowed", why="several SSH agents cannot share one id")
+    if not sockets:
+        raise OptionError("raw mode only supported with socket paths", hint="leave out raw, or name an agent's socket")
+    if len(paths) > 1:
+        raise OptionError("invalid combination of keys and sockets", hint="give keys and agents ids of their own")
+    return SshAgent(sockets[0], raw=raw)
 
 
 class SshService:
     """Connects processes of a build with agents.
 
     Args:
-        agents: Agent by id; ``default`` is what a mount without an id means.
+        agents: Agent or keys by id; ``default`` is what a mount without an id means.
     """
 
-    def __init__(self, agents: Mapping[str, SshAgent]) -> None:
+    def __init__(self, agents: Mapping[str, SshSource]) -> None:
         self._agents = {agent_id or DEFAULT_ID: agent for agent_id, agent in agents.items()}
+        self._lock = threading.Lock()
+        self._key_agents: dict[str, KeyAgent] = {}
         self._errors: list[BuildKitError] = []
 
     @property
     def errors(self) -> tuple[BuildKitError, ...]:
-        """Agents that could not be reached, in order."""
+        """Agents that could not be reached and keys that could not be read, in order."""
         return tuple(self._errors)
 
     def check(self) -> None:
-        """Find out, before the build runs, whether every agent answers.
+        """Find out, before the build runs, whether every agent answers, and read the keys.
 
         Raises:
-            SshAgentError: One does not.
+            SshAgentError: An agent does not answer, or a key cannot be used.
         """
         for agent_id, agent in self._agents.items():
-            _connect(agent_id, agent).close()
+            match agent:
+                case SshAgent():
+                    _connect(agent_id, agent).close()
+                case SshKeys():
+                    self._key_agent(agent_id, agent)
 
     def unary_methods(self) -> Mapping[str, UnaryHandler]:
         """Return the handler of ``CheckAgent``."""
@@ -80,7 +118,7 @@ class SshService:
         self._agent(ssh_pb2.CheckAgentRequest.FromString(data).ID)
         return ssh_pb2.CheckAgentResponse().SerializeToString()
 
-    def _agent(self, agent_id: str) -> tuple[str, SshAgent]:
+    def _agent(self, agent_id: str) -> tuple[str, SshSource]:
         agent = self._agents.get(agent_id or DEFAULT_ID)
         if agent is None:
             raise RpcError(StatusCode.NOT_FOUND, f"unset ssh forward key {agent_id or DEFAULT_ID}")
@@ -89,15 +127,25 @@ class SshService:
     def _forward(self, call: ServerCall) -> None:
         agent_id, agent = self._agent(next(iter(call.metadata.get(KEY_SSH_ID, ())), ""))
         try:
-            stream = _connect(agent_id, agent)
+            match agent:
+                case SshKeys():
+                    _answer(call, self._key_agent(agent_id, agent).answer)
+                case SshAgent():
+                    with _connect(agent_id, agent) as stream:
+                        if agent.raw:
+                            _pass_all(call, stream)
+                        else:
+                            _answer(call, lambda request: _ask(stream, request))
         except SshAgentError as exc:
             self._errors.append(exc)
             raise RpcError(StatusCode.UNAVAILABLE, str(exc)) from exc
-        with stream:
-            if agent.raw:
-                _pass_all(call, stream)
-            else:
-                _pass_allowed(call, stream)
+
+    def _key_agent(self, agent_id: str, keys: SshKeys) -> KeyAgent:
+        """Return the agent that has these keys; they are read once."""
+        with self._lock:
+            if agent_id not in self._key_agents:
+                self._key_agents[agent_id] = KeyAgent(keys.paths)
+            return self._key_agents[agent_id]
 
 
 def _connect(agent_id: str, agent: SshAgent) -> socket.socket:
@@ -116,8 +164,8 @@ def _connect(agent_id: str, agent: SshAgent) -> socket.socket:
     return stream
 
 
-def _pass_allowed(call: ServerCall, stream: socket.socket) -> None:
-    """Pass requests one by one, each with its answer, those that are not allowed with a failure."""
+def _answer(call: ServerCall, ask: Callable[[bytes], bytes]) -> None:
+    """Answer requests one by one; those that are not allowed get a failure, and the agent never sees them."""
     buffer = b""
     while (message := call.receive()) is not None:
         buffer += ssh_pb2.BytesMessage.FromString(message).data
@@ -128,8 +176,7 @@ def _pass_allowed(call: ServerCall, stream: socket.socket) -> None:
             if len(buffer) < 4 + size:
                 break
             request, buffer = buffer[: 4 + size], buffer[4 + size :]
-            answer = _ask(stream, request) if request[4] in _ALLOWED else _FAILURE
-            _send(call, answer)
+            _send(call, ask(request) if request[4] in _ALLOWED else FAILURE)
 
 
 def _ask(stream: socket.socket, request: bytes) -> bytes:

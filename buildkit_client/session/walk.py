@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from buildkit_client.errors import ContextError
 from buildkit_client.protocol.fsutil_stat import Stat, go_mode, show_path
-from buildkit_client.protocol.patterns import PatternMatcher
+from buildkit_client.protocol.patterns import PatternMatcher, parse_ignore_file
 from buildkit_client.session.beneath import OPEN_DIRECTORY
 from buildkit_client.session.followpaths import drop_covered, follow_paths
 
@@ -50,7 +50,12 @@ def open_context(directory: Path) -> tuple[bytes, int]:
         why = "it is a symbolic link to nothing" if is_link else "there is no such directory"
         raise ContextError(what, why=why, hint="check the path of the build context") from exc
     except NotADirectoryError as exc:
-        raise ContextError(what, why="it is no directory", hint="name the directory that holds the file") from exc
+        if os.path.lexists(directory):
+            what = f"{directory} is a file, not a directory"
+            raise ContextError(what, hint="name the directory that holds the file") from exc
+        raise ContextError(
+            what, why="a part of its path is a file", hint="check the path of the build context"
+        ) from exc
     except OSError as exc:
         hint = "check its permissions and those of the folders above it"
         raise ContextError(what, why=exc.strerror or str(exc), hint=hint) from exc
@@ -58,6 +63,15 @@ def open_context(directory: Path) -> tuple[bytes, int]:
         raise ContextError(
             what, why="its path holds a NUL character", hint="check the path of the build context"
         ) from exc
+
+
+def ignore_matcher(lines: Iterable[str]) -> PatternMatcher:
+    """Return what the lines of an ignore file match.
+
+    Raises:
+        PatternError: A pattern is not valid.
+    """
+    return PatternMatcher(parse_ignore_file("\n".join(lines).encode("utf-8", "surrogateescape")))
 
 
 class Verdict(NamedTuple):
@@ -68,12 +82,14 @@ class Verdict(NamedTuple):
         is_walked: Whether it, or something below it, can be selected.
         include_state: For the entries below, see :meth:`PatternMatcher.step`.
         exclude_state: The same.
+        ignore_state: The same.
     """
 
     is_selected: bool
     is_walked: bool
     include_state: int
     exclude_state: int
+    ignore_state: int = 0
 
 
 _EVERYTHING = Verdict(is_selected=True, is_walked=True, include_state=0, exclude_state=0)
@@ -86,10 +102,14 @@ class Selection:
     Attributes:
         include: Only what this matches; None for everything.
         exclude: Not what this matches; None for nothing.
+        ignore: Not what this matches with ``ignore_prefix`` in front; None for nothing.
+        ignore_prefix: Ends with a slash when it is not empty.
     """
 
     include: PatternMatcher | None = None
     exclude: PatternMatcher | None = None
+    ignore: PatternMatcher | None = None
+    ignore_prefix: bytes = b""
 
     @classmethod
     def of(
@@ -99,6 +119,8 @@ class Selection:
         include_patterns: Sequence[bytes] = (),
         exclude_patterns: Sequence[bytes] = (),
         followed_paths: Sequence[bytes] = (),
+        ignore_patterns: Sequence[str] = (),
+        ignore_prefix: str = "",
     ) -> Selection:
         """Make the selection that a request of the daemon asks for.
 
@@ -107,6 +129,8 @@ class Selection:
             include_patterns: May be empty, for everything.
             exclude_patterns: May be empty, for nothing.
             followed_paths: See :func:`~buildkit_client.session.followpaths.follow_paths`; may be empty.
+            ignore_patterns: What the caller keeps back, each a line of an ignore file; may be empty.
+            ignore_prefix: What stands in front of a path for these patterns.
 
         Raises:
             ContextError: A followed path cannot be resolved.
@@ -122,7 +146,23 @@ class Selection:
         return cls(
             include=PatternMatcher(includes) if includes else None,
             exclude=PatternMatcher(exclude_patterns) if exclude_patterns else None,
+            ignore=ignore_matcher(ignore_patterns) if ignore_patterns else None,
+            ignore_prefix=f"{ignore_prefix}/".encode("utf-8", "surrogateescape") if ignore_prefix else b"",
         )
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether there is nothing to judge by."""
+        return self.include is None and self.exclude is None and self.ignore is None
+
+    def judge_root(self) -> Verdict:
+        """Give the verdict on the root; for ``ignore`` it lies as deep as its prefix says."""
+        state = 0
+        if self.ignore is not None:
+            names = self.ignore_prefix.split(b"/")[:-1]
+            for depth in range(1, len(names) + 1):
+                _, state = self.ignore.step(b"/".join(names[:depth]), state)
+        return _EVERYTHING._replace(ignore_state=state)
 
     def selects(self, path: bytes, parent: Verdict) -> bool:
         """Tell whether to list an entry that is no directory.
@@ -136,12 +176,14 @@ class Selection:
         """
         if self.include is not None and not self.include.step(path, parent.include_state)[0]:
             return False
-        return self.exclude is None or not self.exclude.step(path, parent.exclude_state)[0]
+        if self.exclude is not None and self.exclude.step(path, parent.exclude_state)[0]:
+            return False
+        return self.ignore is None or not self.ignore.step(self.ignore_prefix + path, parent.ignore_state)[0]
 
     def judge_directory(self, path: bytes, parent: Verdict) -> Verdict:
         """Give the verdict on a directory; arguments and errors as for :meth:`selects`."""
         is_selected = is_walked = True
-        include_state = exclude_state = 0
+        include_state = exclude_state = ignore_state = 0
         if self.include is not None:
             is_included, include_state = self.include.step(path, parent.include_state)
             if not is_included:
@@ -152,7 +194,13 @@ class Selection:
             if is_excluded:
                 is_selected = False
                 is_walked = self.exclude.may_match_below(path, exceptions=True)
-        return Verdict(is_selected, is_walked, include_state, exclude_state)
+        if self.ignore is not None and is_walked:
+            full_path = self.ignore_prefix + path
+            is_ignored, ignore_state = self.ignore.step(full_path, parent.ignore_state)
+            if is_ignored:
+                is_selected = False
+                is_walked = self.ignore.may_match_below(full_path, exceptions=True)
+        return Verdict(is_selected, is_walked, include_state, exclude_state, ignore_state)
 
 
 @dataclass(slots=True)
@@ -180,11 +228,12 @@ def walk(root: bytes, selection: Selection | None = None) -> Iterator[Stat]:
         ContextError: Something selected cannot be read.
         PatternError: A pattern turns out not to be valid.
     """
-    if selection is not None and selection.include is None and selection.exclude is None:
+    if selection is not None and selection.is_everything:
         selection = None
     lister = _Lister()
     describe = lister.describe
-    stack = [_Directory(b"", _scan(root, b"", must_read=True), _EVERYTHING, None)]
+    verdict = _EVERYTHING if selection is None else selection.judge_root()
+    stack = [_Directory(b"", _scan(root, b"", must_read=True), verdict, None)]
     while stack:
         directory = stack[-1]
         prefix = directory.path + b"/" if directory.path else b""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 import shutil
+import struct
 import subprocess
 import time
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from buildkit_client import (
     Client,
@@ -20,6 +26,7 @@ from buildkit_client import (
     SshAgent,
     SshAgentError,
 )
+from buildkit_client.options.secrets import SshKeys
 from buildkit_client.progress import PlainProgress
 from tests.support.go_tools import GoToolMissingError, go_tool
 
@@ -121,8 +128,8 @@ def context(tmp_path):
     return context
 
 
-LIST_KEYS, REMOVE_ALL_KEYS = 11, 19
-FAILURE, KEYS = 5, 12
+LIST_KEYS, SIGN, REMOVE_ALL_KEYS = 11, 13, 19
+FAILURE, KEYS, SIGNATURE = 5, 12, 14
 
 
 def test_a_step_lists_the_agents_keys(services, context, agent):
@@ -157,3 +164,84 @@ def test_a_required_agent_that_is_not_given_fails_the_step(services, tmp_path):
 def test_an_agent_that_is_gone_is_told_before_anything_is_sent(services, tmp_path):
     with pytest.raises(SshAgentError, match="'default'"):
         build(services, tmp_path / "context", "RUN true", ssh={"default": SshAgent(tmp_path / "none.sock")})
+
+
+# -- key files
+
+
+@pytest.fixture
+def keys(tmp_path):
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("needs OpenSSH")
+    paths = {}
+    for kind, size in (("ed25519", "256"), ("rsa", "2048"), ("ecdsa", "384")):
+        paths[kind] = tmp_path / f"id_{kind}"
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", kind, "-b", size, "-N", "", "-C", "me@home", "-f", paths[kind]], check=True
+        )
+    return paths
+
+
+def answered(shown: str) -> bytes:
+    """Return the agent's answer as the program in the step printed it, without its length."""
+    return bytes.fromhex(re.search(r"bytes ([0-9a-f]+)", shown)[1])
+
+
+def test_a_step_sees_the_keys_of_files_as_from_buildctl(services, context, keys):
+    step = f"COPY ask /ask\nRUN --mount=type=ssh,required=true /ask {LIST_KEYS}"
+    ours = answered(build(services, context, step, ssh={"default": SshKeys(tuple(keys.values()))}))
+    done = subprocess.run(
+        [services.buildctl, "--addr", services.buildkit_host, "build", "--progress=plain", "--no-cache",
+         "--frontend=dockerfile.v0", f"--local=context={context}", f"--local=dockerfile={context}",
+         "--ssh", "default=" + ",".join(map(str, keys.values()))],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ours == answered(done.stderr)
+    assert struct.unpack(">BI", ours[:5]) == (KEYS, 3)
+    assert b"me@home" not in ours
+
+
+def sign_request(public: bytes, data: bytes, flags: int) -> str:
+    blob = base64.b64decode(public.split()[1])
+    return (struct.pack(">I", len(blob)) + blob + struct.pack(">I", len(data)) + data + struct.pack(">I", flags)).hex()
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+def test_a_step_signs_with_a_key_of_a_file(services, context, keys, kind):
+    public = keys[kind].with_suffix(".pub").read_bytes()
+    step = f"RUN --mount=type=ssh,id=deploy,required=true /ask {SIGN} {sign_request(public, b'challenge', 4)}"
+    shown = build(services, context, f"COPY ask /ask\n{step}", ssh={"deploy": SshKeys((keys[kind],))})
+    answer = answered(shown)
+    assert answer[0] == SIGNATURE
+    length = struct.unpack(">I", answer[5:9])[0]
+    algorithm, signature = answer[9 : 9 + length], answer[13 + length :]
+    if kind == "rsa":
+        assert algorithm == b"rsa-sha2-512"
+        load_ssh_public_key(public).verify(signature, b"challenge", padding.PKCS1v15(), SHA512())
+    else:
+        assert algorithm == b"ssh-ed25519"
+        load_ssh_public_key(public).verify(signature, b"challenge")
+
+
+def test_a_step_cannot_sign_with_a_key_of_another_id(services, context, keys):
+    public = keys["ed25519"].with_suffix(".pub").read_bytes()
+    step = f"RUN --mount=type=ssh,id=one,required=true /ask {SIGN} {sign_request(public, b'x', 0)}"
+    ssh = {"one": SshKeys((keys["rsa"],)), "two": SshKeys((keys["ed25519"],))}
+    assert answered(build(services, context, f"COPY ask /ask\n{step}", ssh=ssh)) == bytes([FAILURE])
+
+
+def test_a_step_cannot_remove_the_keys_of_files(services, context, keys):
+    step = f"COPY ask /ask\nRUN --mount=type=ssh /ask {REMOVE_ALL_KEYS}; /ask {LIST_KEYS}"
+    shown = build(services, context, step, ssh={"default": SshKeys((keys["ed25519"],))})
+    assert f"answer {FAILURE} " in shown
+    assert f"answer {KEYS} number 1" in shown
+
+
+def test_a_key_with_a_passphrase_is_told_before_anything_is_sent(services, tmp_path):
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("needs OpenSSH")
+    path = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "canary-passphrase", "-f", path], check=True)
+    with pytest.raises(SshAgentError, match="cannot use the SSH key") as caught:
+        build(services, tmp_path / "context", "RUN true", ssh={"default": SshKeys((path,))})
+    assert caught.value.why == "it has a passphrase"

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -66,9 +67,9 @@ class Tokens:
         return Token(f"token{len(self.asked)}", self.expires_in_s)
 
 
-def auth(credentials: Credentials | None = None) -> RegistryAuth:
+def auth(credentials: Credentials | None = None, clock: Callable[[], float] = time.monotonic) -> RegistryAuth:
     provider = None if credentials is None else StaticCredentials({HOST: credentials})
-    return RegistryAuth(HOST, provider, HttpOptions())
+    return RegistryAuth(HOST, provider, HttpOptions(), clock=clock)
 
 
 def test_nothing_is_sent_unasked() -> None:
@@ -115,15 +116,57 @@ def test_refused_token_is_renewed_once_with_the_scope_asked_for(monkeypatch: pyt
 
 def test_token_is_renewed_before_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(registry_auth.time, "monotonic", lambda: now[0])
     Tokens(monkeypatch, expires_in_s=60)
-    one = auth()
+    one = auth(clock=lambda: now[0])
     one.learn(BEARER)
     assert one.header(PULL) == "Bearer token1"
     now[0] += 53
     assert one.header(PULL) == "Bearer token1"
     now[0] += 2
     assert one.header(PULL) == "Bearer token2"
+
+
+class ShortLived:
+    """A provider whose login is another one each time, as helpers give them that make tokens."""
+
+    def __init__(self) -> None:
+        self.lookups = 0
+
+    def lookup(self, host: str) -> Credentials:
+        self.lookups += 1
+        return Credentials("bob", f"canary-{self.lookups}")
+
+
+def test_a_login_is_asked_for_again_as_it_ages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A push of an hour outlives what a credential helper gave at its start."""
+    now = [1000.0]
+    provider = ShortLived()
+    one = RegistryAuth(HOST, provider, HttpOptions(), clock=lambda: now[0])
+    used: list[str] = []
+
+    def fetch(_realm: str, *, credentials: Credentials, **_others: Any) -> Token:
+        used.append(credentials.password)
+        return Token(f"token{len(used)}", 60)
+
+    monkeypatch.setattr(registry_auth, "fetch_token", fetch)
+    one.learn(BEARER)
+    for _ in range(60):
+        one.header(PULL)
+        now[0] += 60
+    assert len(used) == 60  # a token a minute
+    assert used[:6] == ["canary-1"] * 5 + ["canary-2"]
+    assert provider.lookups == 12  # and a login each 290 s, as the first request after that
+    assert one.scrub("canary-1 canary-12") == "*** ***2"
+
+
+def test_a_refused_login_is_asked_for_again_at_once() -> None:
+    provider = ShortLived()
+    one = RegistryAuth(HOST, provider, HttpOptions())
+    first = one.challenged("Basic", PULL, "")
+    assert one.header(PULL) == first
+    second = one.challenged("Basic", PULL, first)
+    assert second not in ("", first)
+    assert provider.lookups == 2
 
 
 def test_threads_share_one_token(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -437,6 +437,45 @@ def test_tls_with_a_private_authority(tmp_path: Path) -> None:
             assert fetch(server, BOB, http=http).token == "good-token"
 
 
+def test_authorities_of_several_files_are_trusted_together(tmp_path: Path) -> None:
+    authorities = [Authority(tmp_path, name) for name in ("one", "two")]
+    security = HostSecurity(ca_path=authorities[0].path).merged(HostSecurity(ca_path=authorities[1].path))
+    assert security.ca_paths == (authorities[0].path, authorities[1].path)
+    for number, authority in enumerate(authorities):
+        cert, key = authority.issue(f"server{number}")
+        with FakeTokenServer(GOOD, tls=(str(cert), str(key))) as server:
+            http = HttpOptions(hosts={"127.0.0.1:5000": security})
+            assert fetch(server, http=http).token == "good-token"
+
+
+def test_what_is_said_twice_about_a_host_is_taken_together() -> None:
+    one = HostSecurity(ca_path=Path("a"), more_ca_paths=(Path("b"),))
+    two = HostSecurity(cert_path=Path("c"), key_path=Path("k"), insecure=True)
+    for both in (one.merged(two), two.merged(one)):
+        assert set(both.ca_paths) == {Path("a"), Path("b")}
+        assert (both.cert_path, both.key_path, both.insecure) == (Path("c"), Path("k"), True)
+    with pytest.raises(OptionError, match="one client certificate"):
+        two.merged(two)
+
+
+@pytest.mark.parametrize(
+    ("environ", "proxies"),
+    [
+        ({}, {}),
+        ({"HTTPS_PROXY": "a", "HTTP_PROXY": "b", "NO_PROXY": "c"}, {"https": "a", "http": "b", "no_proxy": "c"}),
+        ({"https_proxy": "a", "http_proxy": "b", "no_proxy": "c"}, {"https": "a", "http": "b", "no_proxy": "c"}),
+        ({"HTTPS_PROXY": "a", "https_proxy": "b"}, {"https": "a"}),
+        ({"HTTPS_PROXY": "", "https_proxy": "b"}, {"https": "b"}),
+        ({"HTTPS_PROXY": "a", "HTTP_PROXY": "b", "REQUEST_METHOD": "GET"}, {"https": "a"}),
+    ],
+)
+def test_proxies_of_the_environment(environ: dict[str, str], proxies: dict[str, str]) -> None:
+    options = HttpOptions.from_environ(environ, hosts={"a.test": HostSecurity(insecure=True)})
+    assert options.proxies == proxies
+    assert options.hosts["a.test"].insecure
+    assert "proxies" not in repr(options)
+
+
 def test_insecure_skips_verification_without_a_warning(tmp_path: Path) -> None:
     cert, key = Authority(tmp_path).issue("server", hosts=("other.test",), days=(-9, -2))
     with FakeTokenServer(GOOD, tls=(str(cert), str(key))) as server:

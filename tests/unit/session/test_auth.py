@@ -18,12 +18,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from buildkit_client._proto import auth_pb2
 from buildkit_client.errors import BuildKitError, CredentialsError, RegistryError
 from buildkit_client.oci.credentials import Credentials, DockerConfig, StaticCredentials
-from buildkit_client.oci.token import HttpOptions, Token
+from buildkit_client.oci.token import HostSecurity, HttpOptions, Token
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session import auth, ed25519
-from buildkit_client.session.auth import AuthService
+from buildkit_client.session.auth import AuthService, wants_client_tokens
 from buildkit_client.session.call import RpcError
 from buildkit_client.session.token_authority import TokenSeeds, authority_public_key, sign_payload
+from tests.support.certificates import Authority
 from tests.support.fake_token_server import FakeTokenServer, Reply
 
 CANARY = "s3cr3t-canary"
@@ -251,6 +252,64 @@ def test_client_tokens_switched_off() -> None:
         daemon.verify()
     assert caught.value.code == StatusCode.UNIMPLEMENTED
     assert daemon.credentials() == ("bob", CANARY)
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [(None, True), ("", True), ("0", True), ("false", True), ("no", True), ("1", False), ("true", False), ("T", False)],
+)
+def test_client_tokens_are_switched_off_by_the_environment(value: str | None, wanted: bool) -> None:
+    assert wants_client_tokens({} if value is None else {"BUILDKIT_NO_CLIENT_TOKEN": value}) is wanted
+
+
+def test_a_build_may_last_longer_than_a_helpers_login(tmp_path: Path) -> None:
+    """The helper's token of the first minute is of no use an hour later; the daemon gets one of then."""
+    helper = tmp_path / "docker-credential-short"
+    helper.write_text(
+        '#!/bin/sh\necho x >> "$COUNT"\n'
+        'printf \'{"Username":"bob","Secret":"canary-%s"}\' "$(wc -l < "$COUNT" | tr -d " ")"\n'
+    )
+    helper.chmod(0o755)
+    (tmp_path / "config.json").write_text(json.dumps({"credsStore": "short"}))
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "COUNT": str(tmp_path / "count")}
+    now = [0.0]
+    config = DockerConfig(tmp_path / "config.json", env=env, clock=lambda: now[0])
+    daemon = Daemon(AuthService(config, http=HTTP))
+    secrets = []
+    with FakeTokenServer(Reply(document={"token": "t", "expires_in": 60})) as server:
+        for minute in range(0, 60, 10):
+            now[0] = minute * 60.0
+            secrets.append(daemon.credentials("registry.test")[1])
+            daemon.token(server.realm, host="127.0.0.1:5000")
+    assert secrets == [f"canary-{number}" for number in (1, 3, 5, 7, 9, 11)]
+    assert [request.form["password"] for request in server.requests] == [f"canary-{n}" for n in (2, 4, 6, 8, 10, 12)]
+
+
+def test_a_login_is_reused_for_4_minutes_and_50_seconds(tmp_path: Path) -> None:
+    """As the reference does; workload identity tokens live five minutes."""
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {HOST: {"username": "bob", "password": "one"}}}))
+    now = [0.0]
+    daemon = Daemon(AuthService(DockerConfig(tmp_path / "config.json", env={}, clock=lambda: now[0])))
+    assert daemon.credentials() == ("bob", "one")
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {HOST: {"username": "bob", "password": "two"}}}))
+    now[0] = 289.9
+    assert daemon.credentials() == ("bob", "one")
+    now[0] = 290.0
+    assert daemon.credentials() == ("bob", "two")
+
+
+def test_token_servers_are_reached_by_the_tls_files_of_their_registry(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("server")
+    with FakeTokenServer(Reply(document={"token": "t0k"}), tls=(str(cert), str(key))) as server:
+        service = AuthService(LOGINS, http=HTTP)
+        with pytest.raises(RpcError, match="its certificate is not trusted"):
+            Daemon(service).token(server.realm)
+        http = HttpOptions(hosts={HOST: HostSecurity(ca_path=authority.path)}, sleep=lambda _: None)
+        assert Daemon(AuthService(LOGINS, http=http)).token(server.realm).Token == "t0k"
+        other = HttpOptions(hosts={"other.test": HostSecurity(ca_path=authority.path)}, sleep=lambda _: None)
+        with pytest.raises(RpcError, match="its certificate is not trusted"):
+            Daemon(AuthService(LOGINS, http=other)).token(server.realm)
 
 
 def test_long_payloads_are_not_signed() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from buildkit_client._proto import fsutil_pb2
-from buildkit_client.errors import BuildKitError, ContextError, PatternError, RemoteProtocolError
+from buildkit_client.errors import BuildKitError, ContextError, OptionError, PatternError, RemoteProtocolError
+from buildkit_client.options.local_directory import LocalDirectory
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session.call import CallCancelledError, RpcError
 from buildkit_client.session.filesync import DIFF_COPY, FileSyncService, TransferStats
@@ -172,6 +173,42 @@ def test_patterns_and_followed_paths(tmp_path: Path) -> None:
     peer = BareReceiver({**CONTEXT, "include-patterns": ("x", "link")})
     transfer(tmp_path, peer)
     assert listed(peer) == [b"link", b"x"]
+
+
+def test_what_a_folder_above_ignores_is_neither_listed_nor_sent(tmp_path: Path) -> None:
+    build_tree(tmp_path, {"Dockerfile": b"", ".dockerignore": b"x", "secret": b"canary", "sub/secret": b"", "x": b""})
+    local = LocalDirectory(tmp_path, ["**/secret", "web/Dockerfile", "**/.dockerignore"], "web")
+    service = FileSyncService({"context": local, "dockerfile": tmp_path})
+    service.check()
+    peer = BareReceiver(CONTEXT)
+    service.serve(peer.call)
+    assert listed(peer) == [b"sub", b"x"]
+    assert peer.contents == {b"x": b""}
+    # The same folder under another name carries no patterns: its Dockerfile and ignore file are found.
+    peer = BareReceiver({"dir-name": ("dockerfile",), "followpaths": ("Dockerfile", ".dockerignore")})
+    service.serve(peer.call)
+    assert listed(peer) == [b".dockerignore", b"Dockerfile"]
+
+
+def test_a_request_for_something_ignored_is_the_daemons_fault(tmp_path: Path) -> None:
+    """Ids are given to listed entries alone, so content that is kept back cannot be named."""
+    build_tree(tmp_path, {"a": b"canary", "b": b"x"})
+    peer = BareReceiver(CONTEXT)
+    peer.call.deliver(Packet(type=Packet.PACKET_REQ, ID=1).SerializeToString())
+    service = FileSyncService({"context": LocalDirectory(tmp_path, ["a"])})
+    with pytest.raises(RemoteProtocolError):
+        service.serve(peer.call)
+
+
+def test_a_bad_pattern_of_a_folder_above_is_found_early(tmp_path: Path) -> None:
+    with pytest.raises(PatternError):
+        FileSyncService({"context": LocalDirectory(tmp_path, ["a[b"])}).check()
+
+
+@pytest.mark.parametrize("prefix", ["..", "a/../..", "/a", "/"])
+def test_a_place_outside_of_the_folder_above(tmp_path: Path, prefix: str) -> None:
+    with pytest.raises(OptionError):
+        LocalDirectory(tmp_path, ["x"], prefix)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from buildkit_client._proto import control_pb2, health_pb2
 from buildkit_client.errors import ConnectionLostError, ContextError, RemoteProtocolError
+from buildkit_client.options.local_directory import LocalDirectory
 from buildkit_client.protocol.grpc_framing import encode_message
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session.call import CallCancelledError, RpcError
@@ -35,6 +36,22 @@ def test_shared_key_depends_on_directories_and_is_stable(tmp_path):
     assert one != shared_key_for({"context": tmp_path / "b"})
     assert one != shared_key_for({"dockerfile": tmp_path / "a"})
     assert len(shared_key_for({})) == 64
+
+
+def test_shared_key_depends_on_what_is_kept_back(tmp_path):
+    """Two services of one folder, of which one keeps files back, must not share the daemon's copy."""
+    plain = shared_key_for({"context": tmp_path})
+    keys = [
+        plain,
+        shared_key_for({"context": LocalDirectory(tmp_path, ["a", "b"])}),
+        shared_key_for({"context": LocalDirectory(tmp_path, ["a\0b"])}),
+        shared_key_for({"context": LocalDirectory(tmp_path, ["b", "a"])}),
+        shared_key_for({"context": LocalDirectory(tmp_path, ["a", "b"], "web")}),
+        shared_key_for({"context": LocalDirectory(tmp_path, ["a", "b"], "api")}),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert shared_key_for({"context": LocalDirectory(tmp_path)}) == plain
+    assert shared_key_for({"context": LocalDirectory(tmp_path, ("a", "b"), "web/")}) == keys[4]
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 20_000, 1 << 20])

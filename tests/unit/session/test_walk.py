@@ -212,6 +212,54 @@ def test_selection(tmp_path: Path, options: dict[str, list[bytes]], expected: li
     assert paths(tmp_path, **options) == expected
 
 
+@pytest.mark.parametrize(
+    ("patterns", "prefix", "expected"),
+    [
+        (["src"], "", [b"Dockerfile", b"docs", b"docs/a.md", b"link", b"node_modules"]),
+        (["src"], "web", [b"Dockerfile", b"docs", b"docs/a.md", b"link", b"node_modules", b"src", b"src/main.go"]),
+        (["web/src", "web/*/a.md"], "web", [b"Dockerfile", b"docs", b"link", b"node_modules"]),
+        (["**/*.md", "web/src"], "web", [b"Dockerfile", b"docs", b"link", b"node_modules"]),
+        (["web"], "web", []),
+        (["app"], "app/web", []),
+        (
+            ["*", "!web"],
+            "web",
+            [b"Dockerfile", b"docs", b"docs/a.md", b"link", b"node_modules", b"src", b"src/main.go"],
+        ),
+        (["web", "!web/docs"], "web", [b"docs", b"docs/a.md"]),
+        (["web", "!web/docs/a.md"], "web", [b"docs", b"docs/a.md"]),
+        (["*", "!app/web/docs"], "app/web", [b"docs", b"docs/a.md"]),
+        (
+            ["# web", "webs", "we", " /web/docs/ \r"],
+            "web",
+            [b"Dockerfile", b"link", b"node_modules", b"src", b"src/main.go"],
+        ),
+    ],
+)
+def test_patterns_of_a_folder_above(tmp_path: Path, patterns: list[str], prefix: str, expected: list[bytes]) -> None:
+    build_tree(tmp_path, {name: TREE[name] for name in ("Dockerfile", "src/main.go", "docs/a.md", "link")})
+    (tmp_path / "node_modules").mkdir()
+    found = paths(tmp_path, ignore_patterns=patterns, ignore_prefix=prefix)  # type: ignore[arg-type]
+    assert found == expected
+
+
+def test_patterns_of_a_folder_above_hold_for_followed_paths_too(tmp_path: Path) -> None:
+    build_tree(tmp_path, TREE)
+    options = {"followed_paths": [b"link/util.go"], "ignore_patterns": ["web/src"], "ignore_prefix": "web"}
+    assert paths(tmp_path, **options) == [b"link"]  # type: ignore[arg-type]
+
+
+def test_both_ignore_files_hold(tmp_path: Path) -> None:
+    build_tree(tmp_path, TREE)
+    options = {
+        "exclude_patterns": [b"src", b"!src/lib"],
+        "ignore_patterns": ["**/*.o", "web/node_modules", "!web/src"],
+        "ignore_prefix": "web",
+    }
+    found = paths(tmp_path, **options)  # type: ignore[arg-type]
+    assert found == [b"Dockerfile", b"docs", b"docs/a.md", b"link", b"src", b"src/lib", b"src/lib/util.go"]
+
+
 def test_parents_come_with_their_real_metadata(tmp_path: Path) -> None:
     build_tree(tmp_path, {"a/b/c": b"", "a": Folder(mode=0o711, mtime_ns=3), "a/b": Folder(mode=0o750, mtime_ns=4)})
     found = listing(tmp_path, include_patterns=[b"a/b/c"])
@@ -342,9 +390,7 @@ def test_the_root_may_be_a_link(tmp_path: Path) -> None:
     [
         ("missing", "there is no such directory"),
         ("missing/too", "there is no such directory"),
-        ("file", "it is no directory"),
-        ("file/x", "it is no directory"),
-        ("to-file", "it is no directory"),
+        ("file/x", "a part of its path is a file"),
         ("broken", "it is a symbolic link to nothing"),
         ("loop", "Too many levels of symbolic links"),
         ("nul\0", "its path holds a NUL character"),
@@ -360,6 +406,16 @@ def test_roots_that_cannot_be_used(tmp_path: Path, name: str, why: str) -> None:
     assert caught.value.why == why
     assert caught.value.hint
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["file", "to-file"])
+def test_a_root_that_is_a_file_is_called_that(tmp_path: Path, name: str) -> None:
+    build_tree(tmp_path, {"file": b"", "to-file": Symlink(b"file")})
+    with pytest.raises(ContextError) as caught:
+        open_context(tmp_path / name)
+    assert str(caught.value) == f"{tmp_path / name} is a file, not a directory"
+    assert not caught.value.why
+    assert caught.value.hint
 
 
 def test_a_root_that_cannot_be_read(shared: Path) -> None:
