@@ -197,8 +197,7 @@ class TestExamplesAndDocs:
         text = (REPOSITORY / "docs/llb.md").read_text("utf-8")
         blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
         assert len(blocks) == 1
-        program = blocks[0].replace("alpine:3.20", services.base_image)
-        run_python(services, "-c", program, cwd=tmp_path)
+        run_python(services, "-c", blocks[0], cwd=tmp_path)
         assert (tmp_path / "out/result/latest").readlink() == Path("count")
 
 
@@ -390,6 +389,7 @@ def run_example(services, name, *arguments, cwd):
 
 def run_python(services, *arguments, cwd):
     environ = {**os.environ, "BUILDKIT_HOST": services.buildkit_host, "PYTHONPATH": str(REPOSITORY)}
+    environ["BASE_IMAGE"] = services.base_image
     done = subprocess.run(
         [sys.executable, *arguments], cwd=cwd, env=environ, capture_output=True, text=True, check=False
     )
