@@ -6,6 +6,9 @@
 #   scripts/services.sh env      shell exports for the tests: eval "$(scripts/services.sh env)"
 #   scripts/services.sh down     stop what `up` started; what was built, pushed and cached stays
 #
+# BUILDKIT_RELEASE=v0.12.5 before any of these means a buildkitd of that release beside the usual one, with state and
+# socket of its own and the same registries; `down` then stops it alone. Releases are the folders of scripts/buildkit.
+#
 # Everything lives in one folder outside the checkout: $BUILDKIT_CLIENT_CACHE, else
 # ${XDG_CACHE_HOME:-$HOME/.cache}/buildkit-client. Services listen on 127.0.0.1 and on a unix socket, nowhere else.
 #
@@ -29,7 +32,8 @@ cache=$(cd "$cache" && pwd)
 run=$cache/run         # pid files, ports, configuration as generated
 logs=$cache/logs
 secrets=$cache/secrets # passwords and keys
-names=(buildkitd registry registry-htpasswd token-server registry-token)
+builder=buildkitd${BUILDKIT_RELEASE:+-$BUILDKIT_RELEASE}
+names=("$builder" registry registry-htpasswd token-server registry-token)
 declare -A preferred_port=(
     [registry]=5000 [registry-htpasswd]=5001 [registry-token]=5002 [token-server]=5003 [buildkitd]=5004
 )
@@ -38,13 +42,22 @@ token_user=builder
 # shellcheck source=scripts/services/processes.sh
 . "$here/services/processes.sh"
 
-socket=$run/buildkitd.sock
+socket=$run/$builder.sock
 if [ ${#socket} -ge 100 ]; then # the kernel takes 107 bytes
-    socket=/run/buildkit-client-$(printf '%s' "$cache" | sha256sum | cut -c 1-8)/buildkitd.sock
+    socket=/run/buildkit-client-$(printf '%s' "$cache" | sha256sum | cut -c 1-8)/$builder.sock
 fi
 own_host=unix://$socket
-release=$(awk '$1 == "github.com/moby/buildkit" { print $2; exit }' "$here/buildkit/go.mod")
-binaries=$cache/bin/buildkit-$release
+environment=$run/env${BUILDKIT_RELEASE:+-$BUILDKIT_RELEASE}
+newest=$(awk '$1 == "github.com/moby/buildkit" { print $2; exit }' "$here/buildkit/go.mod")
+binaries=$cache/bin/buildkit-$newest
+
+if [ -n "${BUILDKIT_RELEASE:-}" ]; then
+    if [ ! -f "$here/buildkit/$BUILDKIT_RELEASE/go.mod" ]; then
+        die "there is no recipe for BUILDKIT_RELEASE=$BUILDKIT_RELEASE" \
+            "leave it unset for $newest, or take one of: $(cd "$here/buildkit" && echo v*)"
+    fi
+    preferred_port[$builder]=5005
+fi
 
 # --- from outside: packages, Python ---
 
@@ -53,7 +66,7 @@ static_busybox() { [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1; }
 ensure_packages() {
     local missing=() pair
     for pair in runc:runc docker-registry:docker-registry skopeo:skopeo umoci:umoci openssl:openssl perl:perl-base \
-        ssh-agent:openssh-client git:git; do
+        ssh-agent:openssh-client git:git dockerd:docker.io; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
     done
     static_busybox || missing+=(busybox-static)
@@ -77,6 +90,9 @@ ensure_packages() {
     if [[ " ${missing[*]} " == *" docker-registry "* ]] && [ -d /run/systemd/system ]; then
         systemctl disable --quiet --now docker-registry || true
     fi
+    if [[ " ${missing[*]} " == *" docker.io "* ]] && [ -d /run/systemd/system ]; then
+        systemctl disable --quiet --now docker.socket docker.service containerd.service || true
+    fi
 }
 
 # Sets $python to an interpreter that has `cryptography`.
@@ -99,17 +115,31 @@ answers() { "$buildctl" --addr "$1" --timeout 5 debug workers >/dev/null 2>&1; }
 ensure_binaries() { # COMMAND...: builds those of the pinned release that are not there yet
     local missing=() name
     for name in "$@"; do [ -x "$binaries/$name" ] || missing+=("$name"); done
-    if [ ${#missing[@]} -gt 0 ]; then "$here/buildkit/build.sh" "$binaries" "$cache/go" "${missing[@]}"; fi
+    if [ ${#missing[@]} -gt 0 ]; then
+        "$here/buildkit/build.sh" "$here/buildkit" "$binaries" "$cache/go" "${missing[@]}"
+    fi
 }
 
-check_buildkitd() { answers "$own_host" && port_open "$(port buildkitd)"; }
+# Sets $daemon and $buildctl for BUILDKIT_RELEASE: its buildkitd, and beside it the newest buildctl, since that one is
+# what tests compare with, whichever daemon answers.
+ensure_release_binaries() {
+    local folder=$cache/bin/buildkit-$BUILDKIT_RELEASE
+    if [ ! -x "$folder/buildkitd" ]; then
+        "$here/buildkit/build.sh" "$here/buildkit/$BUILDKIT_RELEASE" "$folder" "$cache/go" buildkitd
+    fi
+    ensure_binaries buildctl
+    ln -sfn "$binaries/buildctl" "$folder/buildctl"
+    daemon=$folder/buildkitd buildctl=$folder/buildctl
+}
+
+check_buildkitd() { answers "$own_host" && port_open "$(port "$builder")"; }
 
 buildkitd_config() { # SNAPSHOTTER
     cat <<TOML
-root = "$cache/buildkitd"
+root = "$cache/$builder"
 
 [grpc]
-  address = ["$own_host", "tcp://127.0.0.1:$(port buildkitd)"]
+  address = ["$own_host", "tcp://127.0.0.1:$(port "$builder")"]
   [grpc.tls] # for the tcp address only
     ca = "$secrets/tls-server/ca.pem"
     cert = "$secrets/tls-server/cert.pem"
@@ -137,16 +167,16 @@ TOML
 }
 
 start_buildkitd() { # SNAPSHOTTER
-    local config=$run/buildkitd.toml
+    local config=$run/$builder.toml
     buildkitd_config "$1" >"$config"
-    ensure buildkitd 60 check_buildkitd \
+    ensure "$builder" 60 check_buildkitd \
         "$(digest_of "$config" "$secrets/tls-server/cert.pem") $daemon" \
         "$daemon" --config "$config" --oci-worker=true --containerd-worker=false
 }
 
 # Sets $buildctl, and $buildkit_host to the daemon in use: a foreign one that answers, else ours.
 ensure_buildkitd() {
-    if [ -n "${BUILDKIT_HOST:-}" ] && [ "$BUILDKIT_HOST" != "$own_host" ]; then
+    if [ -z "${BUILDKIT_RELEASE:-}" ] && [ -n "${BUILDKIT_HOST:-}" ] && [ "$BUILDKIT_HOST" != "$own_host" ]; then
         ensure_binaries buildctl
         buildctl=$binaries/buildctl
         if answers "$BUILDKIT_HOST"; then
@@ -157,7 +187,9 @@ ensure_buildkitd() {
         say "no buildkitd answers at BUILDKIT_HOST=$BUILDKIT_HOST: starting one"
     fi
     [ "$(id -u)" = 0 ] || die "starting buildkitd needs root" "run as root, or set BUILDKIT_HOST to one that runs"
-    if daemon=$(command -v buildkitd); then
+    if [ -n "${BUILDKIT_RELEASE:-}" ]; then
+        ensure_release_binaries
+    elif daemon=$(command -v buildkitd); then
         say "using $daemon, found on PATH"
         buildctl=$(command -v buildctl) || {
             ensure_binaries buildctl
@@ -169,16 +201,16 @@ ensure_buildkitd() {
     fi
     buildkit_host=$own_host
     mkdir -p "$(dirname "$socket")"
-    choose_port buildkitd
+    choose_port "$builder"
     ensure_certificates
     # "auto" is overlayfs where the kernel and the file system allow it.
     start_buildkitd "$(cat "$run/snapshotter" 2>/dev/null || echo auto)" && return 0
-    if grep -qiE 'overlay|snapshotter' "$logs/buildkitd.log"; then
+    if grep -qiE 'overlay|snapshotter' "$logs/$builder.log"; then
         say "trying the native snapshotter"
         echo native >"$run/snapshotter"
         start_buildkitd native && return 0
     fi
-    die "buildkitd does not start" "read $logs/buildkitd.log"
+    die "$builder does not start" "read $logs/$builder.log"
 }
 
 # --- keys and passwords ---
@@ -322,7 +354,7 @@ ensure_base_image() {
 exports() {
     local tls_address="" tls_folder=""
     if [ "$buildkit_host" = "$own_host" ]; then
-        tls_address=tcp://127.0.0.1:$(port buildkitd) tls_folder=$secrets/tls
+        tls_address=tcp://127.0.0.1:$(port "$builder") tls_folder=$secrets/tls
     fi
     local name values=(
         "BUILDKIT_HOST=$buildkit_host"
@@ -366,23 +398,32 @@ up() {
     ensure_token_server
     ensure_base_image
     ensure_buildkitd
-    exports >"$run/env.new"
-    mv "$run/env.new" "$run/env"
+    exports >"$environment.new"
+    mv "$environment.new" "$environment"
     say "up: buildkitd at $buildkit_host, registry at 127.0.0.1:$(port registry) (everything is in $cache)"
 }
 
 down() {
-    local name i
+    local name file others=()
     if [ ! -d "$run" ]; then return 0; fi
     exec 9>"$cache/lock"
     flock -w 1800 9 || die "another run of this script holds $cache/lock for half an hour"
-    rm -f "$run/env"
-    for name in "${names[@]}"; do stop "$name"; done
+    rm -f "$environment"
+    if [ -n "${BUILDKIT_RELEASE:-}" ]; then
+        stop "$builder"
+        return 0
+    fi
+    for file in "$run"/buildkitd-*.pid; do # of other releases, which use the registries as well
+        name=${file##*/}
+        if [ -f "$file" ]; then others+=("${name%.pid}"); fi
+    done
+    for name in "${others[@]}" "${names[@]}"; do stop "$name"; done
+    rm -f "$run"/env-*
 }
 
 foreign_host() { # prints the address of the buildkitd in use when it is not ours
     local host
-    host=$(sed -n 's/^export BUILDKIT_HOST=//p' "$run/env" 2>/dev/null)
+    host=$(sed -n 's/^export BUILDKIT_HOST=//p' "$environment" 2>/dev/null)
     [ -n "$host" ] && [ "$host" != "$own_host" ] && echo "$host"
 }
 
@@ -390,8 +431,8 @@ status() {
     local name pid where result=0 host
     for name in "${names[@]}"; do
         where=127.0.0.1:$(port "$name" 2>/dev/null || echo "${preferred_port[$name]}")
-        if [ "$name" = buildkitd ]; then where="$own_host $where (TLS)"; fi
-        if [ "$name" = buildkitd ] && host=$(foreign_host); then
+        if [ "$name" = "$builder" ]; then where="$own_host $where (TLS)"; fi
+        if [ "$name" = "$builder" ] && host=$(foreign_host); then
             printf '%-18s foreign  %s\n' "$name" "$host"
         elif pid=$(running_pid "$name"); then
             printf '%-18s running  pid %-8s %s\n' "$name" "$pid" "$where"
@@ -406,12 +447,12 @@ status() {
 print_env() {
     local name
     for name in "${names[@]}"; do
-        if [ "$name" = buildkitd ] && foreign_host >/dev/null; then continue; fi
-        if [ ! -f "$run/env" ] || ! running_pid "$name" >/dev/null; then
+        if [ "$name" = "$builder" ] && foreign_host >/dev/null; then continue; fi
+        if [ ! -f "$environment" ] || ! running_pid "$name" >/dev/null; then
             die "the services are not up ($name does not run)" "scripts/services.sh up"
         fi
     done
-    cat "$run/env"
+    cat "$environment"
 }
 
 case ${1:-} in

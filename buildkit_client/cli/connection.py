@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from buildkit_client.client import Client
 from buildkit_client.errors import BuildKitError, ConnectError, OptionError
+from buildkit_client.transport.address import EXAMPLES
 from buildkit_client.transport.tls import TlsConfig
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from buildkit_client.cli.flags import Invocation
 
+_HELPER_SCHEMES = frozenset(EXAMPLES) - {"unix", "tcp", "docker"}
 _NO_TIMEOUT_S = 365 * 24 * 3600.0
 _RETRY_INTERVAL_S = 1.0
 
@@ -38,17 +40,32 @@ def open_client(
     Raises:
         OptionError: The TLS flags do not fit together, or a file cannot be read.
         ConnectError: The address is malformed.
-        BuildKitError: With ``--wait``: the daemon did not come within the timeout.
+        BuildKitError: The same, in the reference's words where it has some. With ``--wait``: the daemon did not come
+            within the timeout.
     """
     timeout_s = invocation.number("timeout")
-    client = Client(
-        invocation.text("addr"),
-        tls=_tls_config(invocation),
-        connect_timeout_s=timeout_s if timeout_s > 0 else _NO_TIMEOUT_S,
-    )
+    try:
+        client = Client(
+            invocation.text("addr"),
+            tls=_tls_config(invocation),
+            connect_timeout_s=timeout_s if timeout_s > 0 else _NO_TIMEOUT_S,
+        )
+    except ConnectError as exc:
+        if exc.phase == "address" and _is_refused_by_reference(exc):
+            raise BuildKitError(exc.why, hint=exc.hint) from exc
+        raise
     if invocation.is_set("wait"):
         _wait(client, clock() + (timeout_s if timeout_s > 0 else _NO_TIMEOUT_S), clock, sleep)
     return client
+
+
+def _is_refused_by_reference(error: ConnectError) -> bool:
+    """Whether the reference has words of its own for an address; it tries to connect to all others.
+
+    Reference: client/connhelper/*, SpecFromURL; net/url, Parse.
+    """
+    scheme = error.address.partition("://")[0]
+    return error.why.startswith("parse ") or scheme == "npipe" or scheme in _HELPER_SCHEMES
 
 
 def _wait(client: Client, deadline: float, clock: Callable[[], float], sleep: Callable[[float], object]) -> None:

@@ -29,6 +29,8 @@ def run(invocation: Invocation) -> int:
         raise OptionError(f"invalid address {address}")
     if scheme != "unix":
         raise OptionError(f"invalid address {address} (expected unix://, got {scheme}://)")
+    if not path:
+        raise BuildKitError("dial unix: missing address")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(invocation.number("timeout") or None)
         try:

@@ -251,12 +251,7 @@ class Channel:
     # -- calls -------------------------------------------------------------------------------------------------
 
     def unary(
-        self,
-        path: str,
-        request: Message,
-        response: Callable[[bytes], M],
-        *,
-        timeout_s: float | None = None,
+        self, path: str, request: Message, response: Callable[[bytes], M], *, timeout_s: float | None = None
     ) -> M:
         """Make a call with one request and one response.
 
@@ -272,8 +267,13 @@ class Channel:
 
         def call() -> M:
             self.reach()
+            method = self._channel.unary_unary(path, _serialize, response)
             with self.translated(is_build=False):
-                return self._channel.unary_unary(path, _serialize, response)(request, timeout=timeout_s)
+                if timeout_s is not None:
+                    return method(request, timeout=timeout_s)
+                future = method.future(request)
+                with _Watch(self.address, future, self.question).explained():
+                    return future.result()
 
         return apart(call)
 
@@ -371,13 +371,15 @@ class Channel:
         if self._relay is None:
             limit_s = min(self._timeout_s, _DIAGNOSE_STEP_S)
             return diagnose(self.address, self._tls, self._server_name, timeout_s=limit_s, seen=details)
-        failure = self._relay.explain(is_waiting=code == StatusCode.DEADLINE_EXCEEDED)
-        if failure is not None:
-            return unreachable(self.address, failure.phase, failure.why, failure.hint)
-        if self._tls is not None:
-            hint = "leave out the TLS files: only a tcp:// address leads to TLS"
-            return unreachable(self.address, "tls", f"no TLS is spoken there: {details}", hint)
-        return unreachable(self.address, "handshake", details, "check that it is a buildkitd that answers there")
+        if code == StatusCode.UNIMPLEMENTED:
+            return unreachable(self.address, "handshake", details, "check that it is a buildkitd that answers there")
+        failure = self._relay.failure
+        if failure is None and self._tls is not None:
+            return unreachable(
+                self.address, "tls", "no TLS is spoken there", "leave out the TLS files: only tcp:// leads to TLS"
+            )
+        failure = failure or self._relay.explain()
+        return unreachable(self.address, failure.phase, failure.why, failure.hint)
 
     def close(self) -> None:
         """Close the connection; calls in progress are cancelled."""

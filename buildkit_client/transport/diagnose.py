@@ -10,9 +10,7 @@ import os
 import socket
 import ssl
 import stat
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit_client.errors import ConnectError
@@ -47,9 +45,7 @@ def diagnose(address: Address, tls: TlsFiles | None, server_name: str, *, timeou
     """
 
     def error(phase: str, why: str, hint: str) -> ConnectError:
-        return ConnectError(
-            f"cannot reach buildkitd at {address}", address=str(address), phase=phase, why=why, hint=hint
-        )
+        return unreachable(address, phase, why, hint)
 
     try:
         if address.scheme == "unix":
@@ -61,7 +57,7 @@ def diagnose(address: Address, tls: TlsFiles | None, server_name: str, *, timeou
     with stream:
         if tls is not None:
             try:
-                stream = _context(tls).wrap_socket(stream, server_hostname=server_name)
+                stream = tls.context("h2").wrap_socket(stream, server_hostname=server_name)
             except OSError as exc:
                 return error("tls", *_tls_reason(exc, server_name))
         with suppress(OSError), stream:
@@ -77,6 +73,11 @@ def diagnose(address: Address, tls: TlsFiles | None, server_name: str, *, timeou
                 )
             return error("handshake", *_http2_reason(answer, seen=seen))
     return error("handshake", seen or "the connection broke off", "see the daemon's log")
+
+
+def unreachable(address: Address, phase: str, why: str, hint: str) -> ConnectError:
+    """Return the error for a daemon that cannot be reached; see :class:`ConnectError` for the phases."""
+    return ConnectError(f"cannot reach buildkitd at {address}", address=str(address), phase=phase, why=why, hint=hint)
 
 
 class _StepError(Exception):
@@ -150,18 +151,6 @@ def _connect_tcp(address: Address, timeout_s: float) -> socket.socket:
         else "check the address, and that no firewall is between"
     )
     raise _StepError("connect", f"{address.host} port {address.port}: {_text(reason)}", hint) from reason
-
-
-def _context(tls: TlsFiles) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=tls.ca.decode("ascii", "replace") if tls.ca else None)
-    context.set_alpn_protocols(["h2"])
-    if tls.certificate and tls.key:
-        with tempfile.TemporaryDirectory() as folder:  # the ssl module takes a chain only from a file
-            pem = Path(folder) / "client.pem"
-            pem.touch(mode=0o600)
-            pem.write_bytes(tls.certificate + b"\n" + tls.key)
-            context.load_cert_chain(pem)
-    return context
 
 
 def _tls_reason(exc: OSError, server_name: str) -> tuple[str, str]:

@@ -9,6 +9,8 @@ that nor progress came for a while, an ordinary call is made over the same conne
 either, the connection counts as lost. A process of ours that stands still for a minute (swapped out, suspended, a C
 extension that keeps the interpreter) cannot cause a false alarm that way: it has to ask and get no answer first.
 
+Other calls that may last, such as emptying the cache, are watched alike.
+
 Reference: session/grpc.go, monitorHealth; google.golang.org/grpc/keepalive, EnforcementPolicy.
 """
 
@@ -17,6 +19,8 @@ from __future__ import annotations
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
+
+from buildkit_client.errors import ConnectionLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +31,20 @@ ANSWER_S = 20.0
 """How long an answer may take; with :data:`SILENCE_S`, a build ends about 40 seconds after its connection died."""
 
 _STALL_S = 2.0  # a wait that took this much longer than it should: we stood still, so the silence proves nothing
+
+
+def lost(address: object, silence_s: float) -> ConnectionLostError:
+    """Return the error for a connection that is dead.
+
+    Args:
+        address: Of the daemon.
+        silence_s: How long nothing was heard from it.
+    """
+    return ConnectionLostError(
+        f"the connection to buildkitd at {address} was lost",
+        why=f"nothing was heard from it for {silence_s:.0f} seconds",
+        hint="check the network, and whether the daemon still runs",
+    )
 
 
 class Question(Protocol):

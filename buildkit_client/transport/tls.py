@@ -5,13 +5,15 @@ Reference: cmd/buildctl/common/common.go, resolveTLSFilesFromDir; client/client.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit_client.errors import OptionError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import ssl
 
 # cmd/buildctl/common/common.go: the first name that exists wins
 _DIRECTORY_NAMES = {
@@ -28,6 +30,27 @@ class TlsFiles:
     ca: bytes | None
     certificate: bytes | None
     key: bytes | None = field(repr=False)
+
+    def context(self, protocol: str) -> ssl.SSLContext:
+        """Return what Python's own TLS needs; the channel to a daemon uses the gRPC library's instead.
+
+        Args:
+            protocol: The ALPN name to ask for, for example ``h2``.
+
+        Raises:
+            OSError: The files do not hold what they should.
+        """
+        import ssl  # noqa: PLC0415 - most connections do without
+
+        context = ssl.create_default_context(cadata=self.ca.decode("ascii", "replace") if self.ca else None)
+        context.set_alpn_protocols([protocol])
+        if self.certificate and self.key:
+            with tempfile.TemporaryDirectory() as folder:  # the ssl module takes a chain only from a file
+                pem = Path(folder) / "client.pem"
+                pem.touch(mode=0o600)
+                pem.write_bytes(self.certificate + b"\n" + self.key)
+                context.load_cert_chain(pem)
+        return context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
