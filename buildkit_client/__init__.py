@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         SshAgentError,
     )
     from buildkit_client.gateway import FileInfo, Gateway, GatewayResult, Reference, ResolvedImage
+    from buildkit_client.history import History
     from buildkit_client.oci.token import HostSecurity, HttpOptions
     from buildkit_client.options import (
         AzblobCache,
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from buildkit_client.session.policy import PolicyAllow, PolicyConvert, PolicyDeny, PolicyLookup, PolicyRequest
     from buildkit_client.solve import SolveResult
     from buildkit_client.subrequests import LintResult, Outline, Targets
+    from buildkit_client.transport.address import parse_address
     from buildkit_client.transport.tls import TlsConfig
 
 __version__ = "0.1.0"
@@ -116,6 +118,7 @@ _HOMES = {
         "Reference",
         "ResolvedImage",
     ),
+    "history": ("History",),
     "oci.token": (
         "HostSecurity",
         "HttpOptions",
@@ -182,6 +185,7 @@ _HOMES = {
         "Outline",
         "Targets",
     ),
+    "transport.address": ("parse_address",),
     "transport.tls": ("TlsConfig",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -211,6 +215,7 @@ __all__ = [
     "GatewayResult",
     "GhaCache",
     "GitContext",
+    "History",
     "HostSecurity",
     "HttpContext",
     "HttpOptions",
@@ -269,6 +274,7 @@ __all__ = [
     "TlsConfig",
     "UsageRecord",
     "Worker",
+    "parse_address",
 ]
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from functools import partial
-from typing import TYPE_CHECKING, Self, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Self
 
+from buildkit_client.aio_history import AsyncHistory
+from buildkit_client.aio_threads import in_thread
 from buildkit_client.client import Client, RunningBuild
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Unpack
@@ -29,15 +31,14 @@ if TYPE_CHECKING:
     from buildkit_client.subrequests import LintResult, Outline, Targets
     from buildkit_client.transport.tls import TlsConfig
 
-T = TypeVar("T")
-
 
 class AsyncClient:
     """A connection to a buildkitd, for asyncio; see :class:`~buildkit_client.client.Client` for every argument.
 
     Args:
-        address: ``unix:///path`` or ``tcp://host:port``; empty takes ``BUILDKIT_HOST``, else the platform's default.
-        tls: TLS files for ``tcp``; None speaks plain text.
+        address: For example ``unix:///path``, ``tcp://host:port``, ``docker://``, ``kube-pod://name``, ``ssh://host``;
+            empty takes ``BUILDKIT_HOST``, else the platform's default.
+        tls: TLS files; None speaks plain text.
         connect_timeout_s: How long the daemon may take to answer first.
 
     Raises:
@@ -51,7 +52,7 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Close the connection; builds in progress are cancelled."""
-        await _in_thread(self._client.close)
+        await in_thread(self._client.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,7 +66,7 @@ class AsyncClient:
         self, *, layout: Path | None = None, shared_key: str = "", **options: Unpack[SessionOptions]
     ) -> BuildSession:
         """Open a session that several builds can share; see :meth:`Client.open_session`."""
-        return await _in_thread(partial(self._client.open_session, layout=layout, shared_key=shared_key, **options))
+        return await in_thread(partial(self._client.open_session, layout=layout, shared_key=shared_key, **options))
 
     async def solve(
         self,
@@ -88,7 +89,7 @@ class AsyncClient:
                 control.started(running)
                 return running.wait(report)
 
-        return await _in_thread(run, on_cancel=control.cancel)
+        return await in_thread(run, on_cancel=control.cancel)
 
     async def run_gateway(
         self,
@@ -102,7 +103,7 @@ class AsyncClient:
     ) -> SolveResult:
         """Run a build whose frontend is a function of ours; see :meth:`Client.run_gateway`.
 
-        The function is an ordinary one, and runs in a thread. Cancelling the task cancels the build, and waits for that.
+        The function is an ordinary one and runs in a thread. Cancelling the task cancels the build, and waits for that.
         """
         control = _BuildControl()
         report = _in_loop(on_status)
@@ -112,31 +113,36 @@ class AsyncClient:
                 control.started(running)
                 return running.run(function, report)
 
-        return await _in_thread(run, on_cancel=control.cancel)
+        return await in_thread(run, on_cancel=control.cancel)
 
     async def lint(self, build: Frontend, **options: Unpack[SolveOptions]) -> LintResult:
         """Check a Dockerfile without building it; see :meth:`Client.lint`."""
-        return await _in_thread(partial(self._client.lint, build, **options))
+        return await in_thread(partial(self._client.lint, build, **options))
 
     async def outline(self, build: Frontend, **options: Unpack[SolveOptions]) -> Outline:
         """Tell what a Dockerfile's target takes; see :meth:`Client.outline`."""
-        return await _in_thread(partial(self._client.outline, build, **options))
+        return await in_thread(partial(self._client.outline, build, **options))
 
     async def list_targets(self, build: Frontend, **options: Unpack[SolveOptions]) -> Targets:
         """Tell which targets a Dockerfile has; see :meth:`Client.list_targets`."""
-        return await _in_thread(partial(self._client.list_targets, build, **options))
+        return await in_thread(partial(self._client.list_targets, build, **options))
+
+    @cached_property
+    def history(self) -> AsyncHistory:
+        """The daemon's record of past and running builds; see :attr:`Client.history`."""
+        return AsyncHistory(self._client.history)
 
     async def info(self) -> DaemonInfo:
         """Return which BuildKit answers; see :meth:`Client.info`."""
-        return await _in_thread(self._client.info)
+        return await in_thread(self._client.info)
 
     async def list_workers(self, filters: Sequence[str] = ()) -> list[Worker]:
         """Return the daemon's workers; see :meth:`Client.list_workers`."""
-        return await _in_thread(partial(self._client.list_workers, filters))
+        return await in_thread(partial(self._client.list_workers, filters))
 
     async def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
         """Return what lies in the daemon's build cache; see :meth:`Client.disk_usage`."""
-        return await _in_thread(partial(self._client.disk_usage, filters))
+        return await in_thread(partial(self._client.disk_usage, filters))
 
     async def prune(
         self,
@@ -159,7 +165,7 @@ class AsyncClient:
                 min_free_bytes=min_free_bytes,
             )
         )
-        while (record := await _in_thread(partial(next, records, None))) is not None:
+        while (record := await in_thread(partial(next, records, None))) is not None:
             yield record
 
 
@@ -194,39 +200,3 @@ class _BuildControl:
         with self._lock:
             if self._build is not None:
                 self._build.cancel()
-
-
-async def _in_thread(function: Callable[[], T], *, on_cancel: Callable[[], object] | None = None) -> T:
-    """Run a function in a thread of its own.
-
-    Not in the loop's pool: builds last long, and a pool full of them would leave nobody to make other calls.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = function()
-        except BaseException as exc:
-            error = exc
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=run, name="buildkit-aio", daemon=True).start()
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        if on_cancel is not None:
-            on_cancel()
-            await asyncio.wait([future])
-            future.exception()  # it is retrieved: a cancelled build has one
-        raise

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from buildkit_client._proto import control_pb2
 from buildkit_client.attachments import Attachments
-from buildkit_client.errors import BuildKitError, OptionError, SolveError
+from buildkit_client.errors import BuildKitError, DaemonError, OptionError, SolveError
 from buildkit_client.gateway import BuildFunction, Gateway, GatewayResult, GatewayRun
 from buildkit_client.history import History
 from buildkit_client.image_layouts import resolve_layout_contexts
@@ -25,6 +25,7 @@ from buildkit_client.oci.layout import ImageLayout
 from buildkit_client.options import OutputLayout, RawFrontend
 from buildkit_client.options.needs import Needs
 from buildkit_client.progress.model import StatusUpdate, Vertex
+from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.records import DaemonInfo, UsageRecord, Worker
 from buildkit_client.session.session import Session, new_id, shared_key_for
 from buildkit_client.solve import OnStatus, Solve, SolveResult, SolveSpec
@@ -95,8 +96,9 @@ class Client:
     Connecting happens with the first call.
 
     Args:
-        address: ``unix:///path`` or ``tcp://host:port``; empty takes ``BUILDKIT_HOST``, else the platform's default.
-        tls: TLS files for ``tcp``; None speaks plain text.
+        address: For example ``unix:///path``, ``tcp://host:port``, ``docker://``, ``kube-pod://name``, ``ssh://host``;
+            empty takes ``BUILDKIT_HOST``, else the platform's default.
+        tls: TLS files; None speaks plain text.
         connect_timeout_s: How long the daemon may take to answer first.
 
     Raises:
@@ -332,10 +334,15 @@ class Client:
         return History(self._channel)
 
     def info(self) -> DaemonInfo:
-        """Return which BuildKit answers; every field is empty for daemons before 0.11."""
-        response = self._channel.unary(
-            CONTROL + "Info", control_pb2.InfoRequest(), control_pb2.InfoResponse.FromString, timeout_s=QUICK_S
-        )
+        """Return which BuildKit answers; every field is empty for daemons before 0.11, as in older Docker Engines."""
+        try:
+            response = self._channel.unary(
+                CONTROL + "Info", control_pb2.InfoRequest(), control_pb2.InfoResponse.FromString, timeout_s=QUICK_S
+            )
+        except DaemonError as exc:
+            if exc.details.code != StatusCode.UNIMPLEMENTED:
+                raise
+            return DaemonInfo()
         return DaemonInfo.from_proto(response.buildkitVersion)
 
     def list_workers(self, filters: Sequence[str] = ()) -> list[Worker]:

@@ -238,9 +238,17 @@ class DaemonError(BuildKitError):
         self.details = details
 
 
+class NotRecordedError(BuildKitError):
+    """The daemon's history has no such build, or not what was asked for of it."""
+
+
 class SecretError(BuildKitError):
     """A secret that a build needs cannot be read; the text never holds its value."""
 
 
 class SshAgentError(BuildKitError):
-    """An SSH agent that a build needs cannot be reached."""
+    """An SSH agent that a build needs cannot be reached, or an SSH key cannot be used; the text never holds a key."""
+
+
+class PolicyError(BuildKitError):
+    """A source policy could not decide, so the build cannot go on."""

@@ -1,9 +1,9 @@
-"""What the daemon says about itself: version, workers, records of its build cache."""
+"""What the daemon says about itself: version, workers, records of its build cache and of its past builds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +61,28 @@ class GcPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class CdiDevice:
+    """A device that a worker can give to steps (Container Device Interface).
+
+    Attributes:
+        name: For example ``vendor.example/gpu=0``.
+        auto_allow: Steps get it without an entitlement.
+        annotations: Texts by key.
+        on_demand: It is set up when a step first asks for it.
+    """
+
+    name: str
+    auto_allow: bool = False
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    on_demand: bool = False
+
+    @classmethod
+    def from_proto(cls, message: worker_pb2.CDIDevice) -> Self:
+        """Read the wire's message."""
+        return cls(message.Name, message.AutoAllow, dict(message.Annotations), message.OnDemand)
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
     """What runs build steps.
 
@@ -70,6 +92,7 @@ class Worker:
         platforms: For example ``linux/amd64``; the first is the worker's own.
         gc_policies: Rules, in order.
         buildkit: Version of the daemon it belongs to.
+        devices: What steps may ask for.
     """
 
     id: str
@@ -77,6 +100,7 @@ class Worker:
     platforms: tuple[str, ...] = ()
     gc_policies: tuple[GcPolicy, ...] = ()
     buildkit: DaemonInfo = field(default_factory=DaemonInfo)
+    devices: tuple[CdiDevice, ...] = ()
 
     @classmethod
     def from_proto(cls, message: worker_pb2.WorkerRecord) -> Self:
@@ -97,6 +121,7 @@ class Worker:
                 for policy in message.GCPolicy
             ),
             buildkit=DaemonInfo.from_proto(message.BuildkitVersion),
+            devices=tuple(CdiDevice.from_proto(device) for device in message.CDIDevices),
         )
 
 
@@ -146,3 +171,174 @@ class UsageRecord:
             last_used_at_ns=message.LastUsedAt.ToNanoseconds() if message.HasField("LastUsedAt") else None,
             usage_count=message.UsageCount,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class BlobDescriptor:
+    """Names a blob in the daemon's content store.
+
+    Attributes:
+        media_type: What it is.
+        digest: Of its bytes, as the daemon says it, for example ``sha256:…``.
+        size_bytes: Its length.
+        annotations: Texts by key.
+    """
+
+    media_type: str
+    digest: str
+    size_bytes: int
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def from_proto(cls, message: control_pb2.Descriptor) -> Self:
+        """Read the wire's message."""
+        return cls(message.media_type, message.digest, message.size, dict(message.annotations))
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOutput:
+    """What a build made: for the build as a whole, or for one of its platforms.
+
+    Attributes:
+        results: Descriptor by the exporter's position among the build's exporters, where it made an image.
+        attestations: Statements about it, with their kind in the annotation ``in-toto.io/predicate-type``.
+    """
+
+    results: Mapping[int, BlobDescriptor] = field(default_factory=dict, hash=False)
+    attestations: tuple[BlobDescriptor, ...] = ()
+
+    @classmethod
+    def from_proto(cls, message: control_pb2.BuildResultInfo) -> Self:
+        """Read the wire's message; daemons before several exporters were possible know one result."""
+        results = {number: BlobDescriptor.from_proto(one) for number, one in sorted(message.Results.items())}
+        if not results and message.HasField("ResultDeprecated"):
+            results = {0: BlobDescriptor.from_proto(message.ResultDeprecated)}
+        return cls(results, tuple(BlobDescriptor.from_proto(one) for one in message.Attestations))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedExporter:
+    """An exporter that a build was asked for.
+
+    Attributes:
+        type: For example ``image``.
+        attrs: Its options.
+    """
+
+    type: str
+    attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRecord:
+    """What the daemon remembers of a build, also while it runs.
+
+    Attributes:
+        ref: The build's id.
+        frontend: For example ``dockerfile.v0``; empty for LLB.
+        frontend_attrs: Its options.
+        exporters: What the build was asked to make.
+        exporter_response: What exporters and frontend answered, for example ``containerimage.digest``.
+        created_at_ns: Start, since 1970.
+        completed_at_ns: End, since 1970; None while it runs.
+        error_code: gRPC status code of its failure, 0 when it did not fail.
+        error_message: The daemon's message, empty when it did not fail.
+        external_error: Blob with the whole failure, or None; see :meth:`History.error`.
+        logs: Blob with its progress, or None.
+        trace: Blob with its trace, or None as long as the daemon has not stored it.
+        output: What it made, or None.
+        platform_outputs: What it made for each platform, for example ``linux/arm64``.
+        generation: Counts changes of the record.
+        is_pinned: The daemon keeps it.
+        total_steps: How many steps it has.
+        cached_steps: Those that came from the cache.
+        completed_steps: Those that are done, the cached ones among them.
+        warnings: How many warnings it gave.
+    """
+
+    ref: str
+    frontend: str = ""
+    frontend_attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
+    exporters: tuple[RecordedExporter, ...] = ()
+    exporter_response: Mapping[str, str] = field(default_factory=dict, hash=False)
+    created_at_ns: int = 0
+    completed_at_ns: int | None = None
+    error_code: int = 0
+    error_message: str = ""
+    external_error: BlobDescriptor | None = None
+    logs: BlobDescriptor | None = None
+    trace: BlobDescriptor | None = None
+    output: BuildOutput | None = None
+    platform_outputs: Mapping[str, BuildOutput] = field(default_factory=dict, hash=False)
+    generation: int = 0
+    is_pinned: bool = False
+    total_steps: int = 0
+    cached_steps: int = 0
+    completed_steps: int = 0
+    warnings: int = 0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.completed_at_ns is None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended with an error; a cancelled build did too."""
+        return self.error_code != 0
+
+    @classmethod
+    def from_proto(cls, message: control_pb2.BuildHistoryRecord) -> Self:
+        """Read the wire's message."""
+
+        def blob(name: Literal["logs", "trace", "externalError"]) -> BlobDescriptor | None:
+            return BlobDescriptor.from_proto(getattr(message, name)) if message.HasField(name) else None
+
+        return cls(
+            ref=message.Ref,
+            frontend=message.Frontend,
+            frontend_attrs=dict(message.FrontendAttrs),
+            exporters=tuple(RecordedExporter(one.Type, dict(one.Attrs)) for one in message.Exporters),
+            exporter_response=dict(message.ExporterResponse),
+            created_at_ns=message.CreatedAt.ToNanoseconds(),
+            completed_at_ns=message.CompletedAt.ToNanoseconds() if message.HasField("CompletedAt") else None,
+            error_code=message.error.code,
+            error_message=message.error.message,
+            external_error=blob("externalError"),
+            logs=blob("logs"),
+            trace=blob("trace"),
+            output=BuildOutput.from_proto(message.Result) if message.HasField("Result") else None,
+            platform_outputs={key: BuildOutput.from_proto(one) for key, one in sorted(message.Results.items())},
+            generation=message.Generation,
+            is_pinned=message.pinned,
+            total_steps=message.numTotalSteps,
+            cached_steps=message.numCachedSteps,
+            completed_steps=message.numCompletedSteps,
+            warnings=message.numWarnings,
+        )
+
+
+BuildEventKind = Literal["started", "complete", "deleted"]
+"""What happened to a build: it runs, it ended, or its record was removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildEvent:
+    """A change in the daemon's history of builds.
+
+    Attributes:
+        kind: What happened.
+        record: The build as it is then; of a deleted one only ``ref`` is sure.
+        message: The daemon's message, which tools that show all of it need.
+    """
+
+    kind: BuildEventKind
+    record: BuildRecord
+    message: control_pb2.BuildHistoryEvent = field(repr=False, compare=False)
+
+    @classmethod
+    def from_proto(cls, message: control_pb2.BuildHistoryEvent) -> Self:
+        """Read the wire's message."""
+        kinds: tuple[BuildEventKind, ...] = ("started", "complete", "deleted")
+        kind = kinds[message.type] if message.type < len(kinds) else "complete"
+        return cls(kind, BuildRecord.from_proto(message.record), message)

@@ -27,7 +27,7 @@ from buildkit_client.progress.model import StatusUpdate, decode_status
 from buildkit_client.solve_options import Graph
 from buildkit_client.transport.channel import CONTROL, Channel
 from buildkit_client.transport.lenient import parse_message
-from buildkit_client.transport.liveness import Liveness
+from buildkit_client.transport.liveness import Liveness, lost
 
 if TYPE_CHECKING:
     from buildkit_client.options import Cache, Exporter, Frontend, SourcePolicy
@@ -202,6 +202,7 @@ class Solve:
             CONTROL + "Status",
             control_pb2.StatusRequest(Ref=self.ref),
             partial(parse_message, control_pb2.StatusResponse),
+            is_watched=False,  # the build is, as a whole
         )
         self._last_status_s = time.monotonic()
         self._events: SimpleQueue[StatusUpdate | _StatusEnded | _Returned] = SimpleQueue()
@@ -297,11 +298,7 @@ class Solve:
     def _lose(self, silence_s: float) -> None:
         """Give up: the connection is dead; called from the watching thread."""
         if not self._future.done():
-            self._lost = ConnectionLostError(
-                f"the connection to buildkitd at {self.channel.address} was lost",
-                why=f"nothing was heard from it for {silence_s:.0f} seconds",
-                hint="check the network, and whether the daemon still runs",
-            )
+            self._lost = lost(self.channel.address, silence_s)
             self._session.abort(self._lost)
             self._future.cancel()
             self._status.cancel()

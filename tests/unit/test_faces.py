@@ -11,9 +11,16 @@ import pytest
 
 import buildkit_client
 from buildkit_client import AsyncClient, Client
-from buildkit_client.aio import _BuildControl, _in_thread
+from buildkit_client.aio import _BuildControl
+from buildkit_client.aio_history import AsyncHistory
+from buildkit_client.aio_threads import in_thread
+from buildkit_client.history import History
 
-ONLY_BLOCKING = {"close", "start_solve", "start_gateway"}  # a start leaves waiting to a thread; a task is cancelled instead
+ONLY_BLOCKING = {
+    "close",
+    "start_solve",
+    "start_gateway",
+}  # a start leaves waiting to a thread; a task is cancelled instead
 ONLY_ASYNC = {"aclose"}
 
 
@@ -21,17 +28,29 @@ def public(cls):
     return {name for name, value in vars(cls).items() if not name.startswith("_") and callable(value)}
 
 
-def test_methods_are_the_same():
-    assert public(Client) - ONLY_BLOCKING == public(AsyncClient) - ONLY_ASYNC
+FACES = [(Client, AsyncClient), (History, AsyncHistory)]
 
 
-@pytest.mark.parametrize("name", ["__init__", *sorted(public(AsyncClient) - ONLY_ASYNC)])
-def test_arguments_are_the_same(name):
+@pytest.mark.parametrize(("blocking", "asynchronous"), FACES)
+def test_methods_are_the_same(blocking, asynchronous):
+    assert public(blocking) - ONLY_BLOCKING == public(asynchronous) - ONLY_ASYNC
+
+
+@pytest.mark.parametrize(
+    ("blocking", "asynchronous", "name"),
+    [
+        (*faces, name)
+        for faces in FACES
+        for name in ["__init__", *sorted(public(faces[1]) - ONLY_ASYNC)]
+        if (faces[1], name) != (AsyncHistory, "__init__")
+    ],
+)
+def test_arguments_are_the_same(blocking, asynchronous, name):
     def shape(cls):
         parameters = inspect.signature(getattr(cls, name)).parameters.values()
         return [(p.name, p.kind, p.default, str(p.annotation)) for p in parameters]
 
-    assert shape(Client) == shape(AsyncClient)
+    assert shape(blocking) == shape(asynchronous)
 
 
 def test_every_public_name_is_there_and_sorted():
@@ -58,7 +77,7 @@ def test_a_cancelled_task_cancels_the_work_and_waits_for_its_end():
         raise RuntimeError("ended by cancel")
 
     async def main():
-        task = asyncio.create_task(_in_thread(work, on_cancel=stop.set))
+        task = asyncio.create_task(in_thread(work, on_cancel=stop.set))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -70,9 +89,9 @@ def test_a_cancelled_task_cancels_the_work_and_waits_for_its_end():
 
 def test_errors_and_results_pass():
     async def main():
-        assert await _in_thread(lambda: 7) == 7
+        assert await in_thread(lambda: 7) == 7
         with pytest.raises(KeyError):
-            await _in_thread(lambda: {}["x"])
+            await in_thread(lambda: {}["x"])
 
     asyncio.run(main())
 

@@ -81,7 +81,7 @@ class Channel:
     def unary_future(self, path, request, response):
         return self.future
 
-    def server_stream(self, path, request, response):
+    def server_stream(self, path, request, response, *, is_watched):
         return self.status
 
     @contextmanager
