@@ -1,8 +1,10 @@
 """Builds as files: ``convox builds export`` and ``convox builds import``.
 
 The format is Convox's, so that files travel both ways with its racks: a tar, packed in gzip, with ``build.json``, a
-folder entry without a name, and one OCI archive ``<service>.<build id>.tar`` for each service. The build's log follows
-as ``build.log``, which Convox passes over. The archives carry no names, so a build that travels keeps their bytes.
+folder entry without a name, and one OCI archive ``<service>.<build id>.tar`` for each service. Releases and log of the
+build follow as ``releases.json`` and ``build.log``, which Convox passes over. The archives carry no names, so a build
+that travels keeps their bytes. Another form has one image layout for all services in place of the archives, in which a
+blob that they share is once; other tools read it as an OCI archive.
 
 Everything is streamed. Lengths are known from the images' manifests, so nothing is written twice to be measured.
 
@@ -16,9 +18,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
 
-from convox.archive_file import Compression, packing_sink
-from convox.archive_reader import LOG_NAME, RECORD_NAME, ReadExport, read_export
-from convox.archive_record import record_bytes
+from convox.archive_file import Compression, ExportFormat, packing_sink
+from convox.archive_kept import Kept, keep, read_kept
+from convox.archive_reader import LOG_NAME, ReadExport, read_export
+from convox.archive_record import MAX_RELEASES, RECORD_NAME, RELEASES_NAME, record_bytes, releases_bytes
 from convox.errors import ArchiveError, ManifestError, UsageError
 from convox.import_record import ImportSite, import_record
 from convox.models import Build, BuildStatus, Release
@@ -26,13 +29,15 @@ from convox.models import Build, BuildStatus, Release
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from buildkit_client.oci import OciArchive
+    from buildkit_client.oci import Descriptor, Digest, OciArchive
     from convox.archive_file import ByteSink
     from convox.archive_images import ByteReader, ImageSource
     from convox.store import Store
 
 TAR_BLOCK_BYTES = 512
 
+_REF_NAME = "org.opencontainers.image.ref.name"  # image-spec, annotations.md
+_CONTAINERD_NAME = "io.containerd.image.name"  # containerd images/annotations.go, AnnotationImageName
 _PRIVATE_MODE = 0o600
 _FOLDER_MODE = 0o700
 
@@ -43,6 +48,7 @@ def export_build(
     source: ImageSource,
     out: BinaryIO,
     *,
+    file_format: ExportFormat = "convox",
     compression: Compression = "gzip",
     epoch: int | None = None,
 ) -> None:
@@ -51,10 +57,11 @@ def export_build(
     Equal builds give equal bytes: the times in it are the build's own.
 
     Args:
-        store: Has the build's log.
+        store: Has the build's releases and log.
         build: The build; it must be complete.
         source: Has its images.
         out: Where the file goes; not closed. After an error it holds the beginning of a file.
+        file_format: An archive for each service, or one image layout.
         compression: How the file is packed.
         epoch: Seconds since 1970; the file's time, and the latest time that the record may have in it. None takes the
             time at which the build ended.
@@ -62,22 +69,31 @@ def export_build(
     Raises:
         ArchiveError: The build has no images, or one of them is gone.
         BuildKitError: An image cannot be read.
-        StoreError: The log cannot be read.
+        StoreError: Releases or log cannot be read.
         OSError: ``out`` cannot be written.
     """
     from convox.store.logs import read_log  # noqa: PLC0415 (not needed by every command)
 
-    archives = _archives(build, source)
-    record = record_bytes(_clamped(build, epoch))
+    images = _images(build, source)
+    archives = _archives(build, images, source) if file_format == "convox" else {"": _layout(build, images, source)}
+    kept = read_kept(store, build)
+    record = record_bytes(_clamped(build, epoch), kept.fields)
+    own = [one for one in store.list_releases(build.app, limit=MAX_RELEASES) if one.build == build.id]
+    releases = releases_bytes([replace(one, created=_not_after(one.created, epoch)) for one in own], kept.releases)
     log_bytes = sum(map(len, read_log(store.logs_dir, build.app, build.id)))
     sink = packing_sink(out, compression)
     tar = _TarWriter(sink, _end_of(build) if epoch is None else epoch)
     tar.add_file(RECORD_NAME, len(record), [record], mode=_PRIVATE_MODE)
-    tar.add_folder("", mode=_FOLDER_MODE)  # Convox has it because it walks a folder and cuts that folder's name off
     wanted = [blob for archive in archives.values() for blob in archive.blobs.items()]
     with contextlib.closing(source.read_blobs(wanted)) as blobs:
-        for name, archive in archives.items():
-            tar.add_file(name, archive.size_bytes, _image_chunks(archive, blobs))
+        if file_format == "oci":
+            tar.add_members(_chunks(archives[""].members(), blobs))
+        else:
+            tar.add_folder("", mode=_FOLDER_MODE)  # Convox walks a folder and cuts that folder's own name off
+            for name, archive in archives.items():
+                tar.add_file(name, archive.size_bytes, _chunks(archive.frames(), blobs))
+    if releases:
+        tar.add_file(RELEASES_NAME, len(releases), [releases], mode=_PRIVATE_MODE)
     if log_bytes:
         tar.add_file(LOG_NAME, log_bytes, _log_chunks(store, build, log_bytes), mode=_PRIVATE_MODE)
     tar.end()
@@ -88,8 +104,8 @@ def import_build(stream: ByteReader, site: ImportSite) -> tuple[Build, Release]:
     """Read a build from a file and add it to an app, under a new id and with a release of its own.
 
     The record keeps description, commit, entrypoint and manifest; the release has the environment of the app's newest
-    one. There is no record before the file was read to its end; from then on, whatever goes wrong leaves it ``failed``
-    with a reason.
+    one. What else the file tells is kept for a later export. There is no record before the file was read to its end;
+    from then on, whatever goes wrong leaves it ``failed`` with a reason. Names come last: a failure leaves no new tag.
 
     Args:
         stream: The file, in gzip, zstd or plain.
@@ -114,10 +130,11 @@ def import_build(stream: ByteReader, site: ImportSite) -> tuple[Build, Release]:
             git_sha=record.git_sha,
             manifest=record.manifest,
         ) as (build, names):
-            _publish(export, site, build, names)
-            images = {service: str(image.descriptor.digest) for service, image in export.images.items()}
-            env = "" if latest is None else latest.env
-            return complete_build(site.store, build, env=env, images=images, entrypoint=build.entrypoint)
+            _keep_texts(export, site.store, build)
+            site.target.send(list(export.images.values()), export.staged, record.repository)
+            site.target.name({names[service]: image for service, image in export.images.items()})
+            images = {service: str(image.digest) for service, image in export.images.items()}
+            return complete_build(site.store, build, images=images, entrypoint=build.entrypoint)
 
 
 def _check_services(export: ReadExport, env: Mapping[str, str]) -> None:
@@ -142,22 +159,21 @@ def _check_services(export: ReadExport, env: Mapping[str, str]) -> None:
         image = export.images.get(service)
         if image is None:
             raise ArchiveError(f"the file has no image for service {service}", why=f"{RECORD_NAME} tells of one")
-        if image.descriptor.digest != digest:
+        if image.digest != digest:
             raise ArchiveError(
                 f"the file has another image for service {service} than {RECORD_NAME} tells of",
-                why=f"it has the digest {image.descriptor.digest}; expected {digest}",
+                why=f"it has the digest {image.digest}; expected {digest}",
             )
 
 
-def _publish(export: ReadExport, site: ImportSite, build: Build, names: Mapping[str, str]) -> None:
-    """Keep the log, and put the images where they belong."""
+def _keep_texts(export: ReadExport, store: Store, build: Build) -> None:
+    """Keep the log, and what has no place in a record."""
     from convox.store.logs import LogWriter  # noqa: PLC0415 (not needed by every command)
 
-    with LogWriter(site.store.logs_dir, build.app, build.id) as log:
+    keep(store, build, Kept(export.record.others, export.releases))
+    with LogWriter(store.logs_dir, build.app, build.id) as log:
         while chunk := export.log.read(1 << 16):
             log.write(chunk)
-    for service, image in export.images.items():
-        site.target.publish(image.descriptor, image.staged, names[service], export.record.repository)
 
 
 def parse_epoch(text: str) -> int | None:
@@ -178,8 +194,8 @@ def parse_epoch(text: str) -> int | None:
     return epoch
 
 
-def _archives(build: Build, source: ImageSource) -> dict[str, OciArchive]:
-    """Return the archive of each service by the name it gets, in the order in which Convox writes them."""
+def _images(build: Build, source: ImageSource) -> dict[str, Descriptor]:
+    """Return index or image manifest of each service, in name order."""
     if build.status is not BuildStatus.COMPLETE:
         is_over = build.status is BuildStatus.FAILED
         raise ArchiveError(
@@ -189,11 +205,31 @@ def _archives(build: Build, source: ImageSource) -> dict[str, OciArchive]:
         )
     if not build.images:
         raise ArchiveError(f"build {build.id} cannot be exported", why="its record names no images")
-    archives = {
-        f"{service}.{build.id}.tar": source.archive(f"{build.repository}:{service}.{build.id}", digest)
-        for service, digest in build.images.items()
+    return {
+        service: source.find(_full_name(build, service), digest) for service, digest in sorted(build.images.items())
     }
-    return dict(sorted(archives.items()))
+
+
+def _full_name(build: Build, service: str) -> str:
+    return f"{build.repository}:{service}.{build.id}"
+
+
+def _archives(build: Build, images: Mapping[str, Descriptor], source: ImageSource) -> dict[str, OciArchive]:
+    """Return the archive of each service by the name it gets, in the order in which Convox writes them."""
+    from buildkit_client.oci import OciArchive  # noqa: PLC0415 (not needed by every command)
+
+    return {f"{service}.{build.id}.tar": OciArchive(source.blobs, image) for service, image in images.items()}
+
+
+def _layout(build: Build, images: Mapping[str, Descriptor], source: ImageSource) -> OciArchive:
+    """Return one archive of all services; tools call an image by its service, containerd by its full name."""
+    from buildkit_client.oci import OciArchive  # noqa: PLC0415 (not needed by every command)
+
+    first, *others = (
+        image.with_annotations({_CONTAINERD_NAME: _full_name(build, service), _REF_NAME: service})
+        for service, image in images.items()
+    )
+    return OciArchive(source.blobs, first, others=others)
 
 
 def _end_of(build: Build) -> int:
@@ -202,12 +238,12 @@ def _end_of(build: Build) -> int:
 
 def _clamped(build: Build, epoch: int | None) -> Build:
     """Return a build without a time that is later than ``epoch``, and without the process that is long gone."""
-    build = replace(build, process="")
-    if epoch is None:
-        return build
-    latest = datetime.fromtimestamp(epoch, UTC)
-    started, ended = (time and min(time, latest) for time in (build.started, build.ended))
-    return replace(build, started=started, ended=ended)
+    started, ended = (_not_after(time, epoch) for time in (build.started, build.ended))
+    return replace(build, process="", started=started, ended=ended)
+
+
+def _not_after(time: datetime | None, epoch: int | None) -> datetime | None:
+    return time if time is None or epoch is None else min(time, datetime.fromtimestamp(epoch, UTC))
 
 
 class _TarWriter:
@@ -233,6 +269,11 @@ class _TarWriter:
         """Write a folder's entry."""
         self._header(name, 0, mode=mode, is_directory=True)
 
+    def add_members(self, chunks: Iterable[bytes]) -> None:
+        """Write members that come with their headers."""
+        for chunk in chunks:
+            self._sink.write(chunk)
+
     def end(self) -> None:
         """Write the end mark."""
         self._sink.write(bytes(2 * TAR_BLOCK_BYTES))
@@ -245,9 +286,9 @@ class _TarWriter:
         )
 
 
-def _image_chunks(archive: OciArchive, blobs: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
-    """Yield an archive's bytes; its blobs are the next ones of ``blobs``."""
-    for frame in archive.frames():
+def _chunks(frames: Iterable[bytes | Digest], blobs: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
+    """Yield the bytes of an archive's frames; its blobs are the next ones of ``blobs``."""
+    for frame in frames:
         if isinstance(frame, bytes):
             yield frame
         else:

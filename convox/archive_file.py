@@ -16,6 +16,7 @@ import zlib
 from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 from convox.errors import ArchiveError, UsageError
+from convox.interrupts import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Compression = Literal["gzip", "zstd", "none"]
 COMPRESSIONS: tuple[Compression, ...] = ("gzip", "zstd", "none")
+ExportFormat = Literal["convox", "oci"]
+FORMATS: tuple[ExportFormat, ...] = ("convox", "oci")
 
 _STORED_BYTES = 0xFFFF
 """The most bytes that a stored block of deflate holds."""
@@ -30,18 +33,36 @@ _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # deflate, no time, 
 _PART_SUFFIX = ".part"
 
 
-def choose_compression(given: str | None, file_name: str | None) -> Compression:
+def choose_format(given: str | None) -> ExportFormat:
+    """Return the form of an export; None takes Convox's.
+
+    Raises:
+        UsageError: No such form is known.
+    """
+    for file_format in FORMATS:
+        if given in (None, file_format):
+            return file_format
+    raise UsageError(f"unknown format: {given}", why=f"--format is one of {', '.join(FORMATS)}")
+
+
+def choose_compression(given: str | None, file_name: str | None, file_format: ExportFormat = "convox") -> Compression:
     """Return how an export is packed.
 
     Args:
-        given: What was asked for; None leaves it to the name.
-        file_name: The file's name: one that ends in ``.zst`` is packed so. None for stdout.
+        given: What was asked for; None leaves it to the name: one that ends in ``.zst`` is packed so. Others are
+            packed in gzip, the only thing that Convox reads; image layouts only where they are called ``.tgz`` or
+            ``.gz``, since most tools want them plain.
+        file_name: The file's name, None for stdout.
+        file_format: The form of the export.
 
     Raises:
         UsageError: No such compression is known.
     """
+    name = file_name or ""
+    if given is None and name.endswith(".zst"):
+        return "zstd"
     if given is None:
-        return "zstd" if file_name is not None and file_name.endswith(".zst") else "gzip"
+        return "gzip" if file_format == "convox" or name.endswith((".tgz", ".gz")) else "none"
     for compression in COMPRESSIONS:
         if given == compression:
             return compression
@@ -174,8 +195,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         return
     with writing(path):
         _remove_leftovers(path)
-        part, stream = _open_part(path)
+        part = stream = None
         try:
+            with uninterrupted():  # else Ctrl-C could come when there is a file, and nobody yet who would delete it
+                part, stream = _open_part(path)
             with stream:
                 if mode is not None:
                     os.fchmod(stream.fileno(), stat.S_IMODE(mode))
@@ -184,7 +207,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
                 os.fsync(stream.fileno())
                 part.rename(path)
         except BaseException:
-            part.unlink(missing_ok=True)
+            if part is not None and stream is not None:
+                part.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a full disk fails the flush of bytes nobody wants
+                    stream.close()
             raise
         _sync_folder(path.parent)
 

@@ -1,8 +1,8 @@
 """Images on their way into an export and out of one, for each kind of place that a rack keeps images in.
 
-An :class:`ImageSource` gives archives whose length is known before their first byte, and the blobs in them; an
-:class:`ImageTarget` takes archives and gives the images in them their names. Blobs that the target has are hashed as
-they pass and then dropped.
+An :class:`ImageSource` finds images and gives their blobs; an :class:`ImageTarget` takes archives, and gives the images
+in them their names when all of them are where they belong. Blobs that the target has are hashed as they pass and then
+dropped.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from convox.errors import ArchiveError
 from convox.private_files import make_private_folder
+from convox.transfer_tally import TransferTally
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from buildkit_client.oci import (
+        BlobSource,
         Descriptor,
         Digest,
         ImageLayout,
-        OciArchive,
         Reference,
         RegistryClient,
         StagedArchive,
@@ -49,8 +50,12 @@ class ByteReader(Protocol):
 class ImageSource(Protocol):
     """Where exported images come from."""
 
-    def archive(self, name: str, digest: str) -> OciArchive:
-        """Return an image, ready to be written.
+    @property
+    def blobs(self) -> BlobSource:
+        """All that the images are made of."""
+
+    def find(self, name: str, digest: str) -> Descriptor:
+        """Return an image's index or image manifest.
 
         Args:
             name: Its full name.
@@ -72,41 +77,64 @@ class ImageSource(Protocol):
 class ImageTarget(Protocol):
     """Where imported images go."""
 
-    def stage(self, stream: ByteReader) -> StagedArchive:
+    @property
+    def tally(self) -> TransferTally:
+        """What was sent so far, and what was there."""
+
+    def stage(self, stream: ByteReader, repository: str) -> StagedArchive:
         """Read an archive to a place where nobody looks for images.
+
+        Args:
+            stream: The archive.
+            repository: Where its image was before, so that blobs may be shared with that place; may be empty or
+                nonsense.
 
         Raises:
             LayoutError: The archive is damaged.
             BuildKitError: The target cannot be used.
         """
 
-    def publish(self, image: Descriptor, staged: StagedArchive, name: str, repository: str) -> None:
-        """Put a staged image where it belongs and give it a name.
+    def begin(self, repository: str) -> StagedArchive:
+        """Return the same for an archive whose members the caller hands over."""
+
+    def send(self, images: Sequence[Descriptor], staged: Sequence[StagedArchive], repository: str) -> None:
+        """Put staged images where they belong, without names; blobs that are there are not sent.
 
         Args:
-            image: Its index or image manifest.
-            staged: Has its blobs.
-            name: The full name.
-            repository: Where it was before, so that blobs may be shared with that place; may be empty or nonsense.
+            images: Index or image manifest of each.
+            staged: What has their blobs.
+            repository: See :meth:`stage`.
 
         Raises:
             BuildKitError: The target cannot be used.
         """
 
-    def relay(self, client: RegistryClient, reference: Reference, names: Sequence[str]) -> None:
-        """Copy an image from a registry and give it names.
+    def relay(self, client: RegistryClient, reference: Reference) -> Descriptor:
+        """Copy an image from a registry, without a name.
 
         Args:
             client: The registry.
             reference: The image, by digest.
-            names: Full names, at least one.
 
         Raises:
             BuildKitError: The registry or the target cannot be used.
         """
 
+    def name(self, images: Mapping[str, Descriptor]) -> None:
+        """Give images that are there their names.
+
+        Args:
+            images: Index or image manifest by full name.
+
+        Raises:
+            BuildKitError: The target cannot be used.
+        """
+
     def withdraw(self, names: Iterable[str]) -> None:
         """Take names back, as far as the target can."""
+
+    def stop(self) -> None:
+        """End what is still under way, when nobody is going to send the images."""
 
 
 class LayoutSource:
@@ -121,10 +149,13 @@ class LayoutSource:
 
         self._layout = ImageLayout(path)
 
-    def archive(self, name: str, digest: str) -> OciArchive:
-        """Return an image, ready to be written."""
-        from buildkit_client.oci import OciArchive  # noqa: PLC0415 (not needed by every command)
+    @property
+    def blobs(self) -> BlobSource:
+        """The layout."""
+        return self._layout
 
+    def find(self, name: str, digest: str) -> Descriptor:
+        """Return what the layout has under a name."""
         descriptor = self._layout.find(name)
         if descriptor is None:
             raise ArchiveError(f"image {name} is gone", why=f"{self._layout.path} has none of that name")
@@ -133,7 +164,7 @@ class LayoutSource:
                 f"image {name} is not the one that was built",
                 why=f"it has the digest {descriptor.digest}, the build's had {digest}",
             )
-        return OciArchive(self._layout, descriptor.without_context())
+        return descriptor.without_context()
 
     def read_blobs(self, blobs: Sequence[tuple[Digest, int]]) -> Generator[Iterator[bytes]]:
         """Yield the bytes of many blobs, in order."""
@@ -157,11 +188,16 @@ class RegistrySource:
         self._blobs = RepositoryBlobs(client, reference)
         self._scratch_path = scratch_path
 
-    def archive(self, name: str, digest: str) -> OciArchive:  # noqa: ARG002 - the digest says it all
-        """Return an image, ready to be written."""
-        from buildkit_client.oci import Digest, OciArchive  # noqa: PLC0415 (not needed by every command)
+    @property
+    def blobs(self) -> BlobSource:
+        """The repository."""
+        return self._blobs
 
-        return OciArchive(self._blobs, self._blobs.resolve(Digest(digest)))
+    def find(self, name: str, digest: str) -> Descriptor:  # noqa: ARG002 - the digest says it all
+        """Ask the registry for an image."""
+        from buildkit_client.oci import Digest  # noqa: PLC0415 (not needed by every command)
+
+        return self._blobs.resolve(Digest(digest))
 
     def read_blobs(self, blobs: Sequence[tuple[Digest, int]]) -> Generator[Iterator[bytes]]:
         """Yield the bytes of many blobs, in order; each is fetched once."""
@@ -216,29 +252,43 @@ class LayoutTarget:
     def __init__(self, layout: ImageLayout, scratch_path: Path) -> None:
         self._layout = layout
         self._layout.ingest_path = scratch_path
+        self.tally = TransferTally()
 
-    def stage(self, stream: ByteReader) -> StagedArchive:
+    def stage(self, stream: ByteReader, repository: str) -> StagedArchive:  # noqa: ARG002 - of the role
         """Read an archive into the layout's temporary files."""
         from buildkit_client.oci import ArchiveLimits, stage_oci_archive  # noqa: PLC0415 (not needed by every command)
 
         limits = ArchiveLimits(entries=_MAX_MEMBERS)
         return stage_oci_archive(stream, self._layout, limits, has_blob=self._layout.keep_blob)
 
-    def publish(self, image: Descriptor, staged: StagedArchive, name: str, repository: str) -> None:  # noqa: ARG002
-        """Put an image into the layout's index."""
-        staged.commit()
-        self._layout.add_image(image, [name])
+    def begin(self, repository: str) -> StagedArchive:  # noqa: ARG002 - of the role
+        """Return what takes an archive's members into the layout's temporary files."""
+        from buildkit_client.oci import StagedArchive  # noqa: PLC0415 (not needed by every command)
 
-    def relay(self, client: RegistryClient, reference: Reference, names: Sequence[str]) -> None:
+        return StagedArchive(self._layout, self._layout.keep_blob)
+
+    def send(self, images: Sequence[Descriptor], staged: Sequence[StagedArchive], repository: str) -> None:  # noqa: ARG002
+        """Give the images' blobs their names in the layout."""
+        for archive in staged:
+            archive.commit(self.tally.add)
+
+    def relay(self, client: RegistryClient, reference: Reference) -> Descriptor:
         """Pull an image into the layout."""
         from buildkit_client.oci import pull_image  # noqa: PLC0415 (not needed by every command)
 
-        self._layout.add_image(pull_image(client, reference, self._layout), names)
+        return pull_image(client, reference, self._layout, on_progress=self.tally.add)
+
+    def name(self, images: Mapping[str, Descriptor]) -> None:
+        """Put images into the layout's index, all at once."""
+        self._layout.add_images(images)
 
     def withdraw(self, names: Iterable[str]) -> None:
         """Take names from the layout's index."""
         for name in names:
             self._layout.remove(name)
+
+    def stop(self) -> None:
+        """Do nothing: nothing is ever under way."""
 
 
 class RegistryTarget:
@@ -251,51 +301,94 @@ class RegistryTarget:
     """
 
     def __init__(self, client: RegistryClient, reference: Reference, scratch_path: Path) -> None:
-        from buildkit_client.oci import ImageLayout  # noqa: PLC0415 (not needed by every command)
+        from buildkit_client.oci import ImageLayout, PushAhead  # noqa: PLC0415 (not needed by every command)
 
         self._client = client
         self._reference = reference
         self._layout = ImageLayout.create(scratch_path)
+        self.tally = TransferTally()
+        self._ahead = PushAhead(client, reference, on_progress=self.tally.add)
 
-    def stage(self, stream: ByteReader) -> StagedArchive:
-        """Read an archive into temporary files, large blobs that the registry has left out."""
+    def stage(self, stream: ByteReader, repository: str) -> StagedArchive:
+        """Read an archive into temporary files; its large blobs are on their way to the registry meanwhile."""
         from buildkit_client.oci import ArchiveLimits, stage_oci_archive  # noqa: PLC0415 (not needed by every command)
 
         limits = ArchiveLimits(entries=_MAX_MEMBERS)
-        return stage_oci_archive(
-            stream, self._layout, limits, has_blob=lambda digest, _: self._client.has_blob(self._reference, digest)
+        on_blob = self._sender(repository)
+        return stage_oci_archive(stream, self._layout, limits, has_blob=self._has_blob, on_blob=on_blob)
+
+    def begin(self, repository: str) -> StagedArchive:
+        """Return what takes an archive's members in the same way."""
+        from buildkit_client.oci import StagedArchive  # noqa: PLC0415 (not needed by every command)
+
+        return StagedArchive(self._layout, self._has_blob, self._sender(repository))
+
+    def send(self, images: Sequence[Descriptor], staged: Sequence[StagedArchive], repository: str) -> None:
+        """Push images by their digests, several blobs at once; blobs that the registry has are not sent."""
+        from buildkit_client.oci import push_untagged  # noqa: PLC0415 (not needed by every command)
+
+        self._ahead.finish()
+        for archive in staged:
+            archive.commit()
+        push_untagged(
+            self._client,
+            self._layout,
+            images,
+            self._reference,
+            mount_from=self._same_registry(repository),
+            on_progress=self.tally.add,
         )
 
-    def publish(self, image: Descriptor, staged: StagedArchive, name: str, repository: str) -> None:
-        """Push an image; blobs that the registry has are not sent."""
-        from buildkit_client.errors import OptionError  # noqa: PLC0415 (not needed by every command)
-        from buildkit_client.oci import Reference, push_image  # noqa: PLC0415 (not needed by every command)
-
-        staged.commit()
-        before = None
-        with contextlib.suppress(OptionError):
-            before = Reference.parse(repository)
-        if before is not None and before.registry_host != self._client.host:
-            before = None
-        push_image(self._client, self._layout, image, Reference.parse(name), mount_from=before)
-
-    def relay(self, client: RegistryClient, reference: Reference, names: Sequence[str]) -> None:
+    def relay(self, client: RegistryClient, reference: Reference) -> Descriptor:
         """Copy an image from registry to registry, without a copy here."""
-        from buildkit_client.oci import Reference, RepositoryBlobs, push_image  # noqa: PLC0415 (not by every command)
+        from buildkit_client.oci import RepositoryBlobs, push_untagged  # noqa: PLC0415 (not needed by every command)
 
         blobs = RepositoryBlobs(client, reference)
-        first, *others = (Reference.parse(name) for name in names)
-        push_image(
+        image = blobs.resolve()
+        is_same_host = client.host == self._client.host
+        push_untagged(
             self._client,
             blobs,
-            blobs.resolve(),
-            first,
-            tags=[other.tag for other in others],
-            mount_from=reference if client.host == self._client.host else None,
+            [image],
+            self._reference,
+            mount_from=reference if is_same_host else None,
+            on_progress=self.tally.add,
         )
+        return image
+
+    def name(self, images: Mapping[str, Descriptor]) -> None:
+        """Tag images."""
+        from buildkit_client.oci import Reference, tag_image  # noqa: PLC0415 (not needed by every command)
+
+        tags: dict[Digest, list[str]] = {}
+        for name, image in images.items():
+            tags.setdefault(image.digest, []).append(Reference.parse(name).tag)
+        for digest, own in tags.items():
+            tag_image(self._client, self._reference.with_digest(digest), own)
+
+    def _sender(self, repository: str) -> Callable[[Descriptor, Callable[[], Iterator[bytes]]], None]:
+        return partial(self._ahead.push, mount_from=self._same_registry(repository))
+
+    def _same_registry(self, repository: str) -> Reference | None:
+        """Return a repository if it is one of this registry, so that blobs can be shared with it."""
+        from buildkit_client.errors import OptionError  # noqa: PLC0415 (not needed by every command)
+        from buildkit_client.oci import Reference  # noqa: PLC0415 (not needed by every command)
+
+        with contextlib.suppress(OptionError):
+            reference = Reference.parse(repository)
+            if reference.registry_host == self._client.host:
+                return reference
+        return None
+
+    def _has_blob(self, digest: Digest, size_bytes: int) -> bool:  # noqa: ARG002 - the digest says it all
+        return self._client.has_blob(self._reference, digest)
 
     def withdraw(self, names: Iterable[str]) -> None:
         """Do nothing: many registries let nobody delete, and a tag of a failed build is in nobody's way."""
+
+    def stop(self) -> None:
+        """End the threads that send blobs ahead."""
+        self._ahead.stop()
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from buildkit_client.oci import CredentialsProvider, Platform, Reference, RegistryClient
+    from buildkit_client.oci import CredentialsProvider, Descriptor, Platform, Reference, RegistryClient
     from convox.manifest import Manifest
     from convox.models import Build, Release
 
@@ -94,15 +94,17 @@ def import_image(
         with reporter.step(f"Relaying image {source}"):
             found = {image: _resolve(reference, origin) for image, reference in references.items()}
         with reporter.step("Waiting for import to complete"):
+            images: dict[str, Descriptor] = {}
             for image, reference in found.items():
                 with origin.open(reference) as client:
-                    site.target.relay(client, reference, [names[service] for service in services[image]])
+                    copied = site.target.relay(client, reference)
+                images |= {names[service]: copied for service in services[image]}
                 lines = "".join(f"{service} | {reference}\n" for service in services[image])
                 site.store.append_log(build.app, build.id, lines.encode())
+            site.target.name(images)
         with reporter.step("Creating release") as step:
             digests = {service: str(found[image].digest) for image in services for service in services[image]}
-            env = "" if latest is None else latest.env
-            build, release = complete_build(site.store, build, env=env, images=digests, entrypoint="")
+            build, release = complete_build(site.store, build, images=digests, entrypoint="")
             step.done(release.id)
     return build, release
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         DockerHubCredentials,
         StaticCredentials,
         default_docker_config_path,
+        normalize_host,
     )
     from buildkit_client.oci.decompress import DecompressedReader, DecompressLimits
     from buildkit_client.oci.descriptor import Descriptor, Platform
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from buildkit_client.oci.prefetch import read_ahead
     from buildkit_client.oci.reference import Reference
     from buildkit_client.oci.registry import RegistryClient
+    from buildkit_client.oci.registry_check import LoginCheck, RateLimit, check_login
     from buildkit_client.oci.repository import RepositoryBlobs
     from buildkit_client.oci.staging import (
         ArchiveLimits,
@@ -38,7 +40,14 @@ if TYPE_CHECKING:
     )
     from buildkit_client.oci.tar_stream import TarKind, TarMember, TarReader, tar_header
     from buildkit_client.oci.token import HostSecurity, HttpOptions
-    from buildkit_client.oci.transfer import TransferProgress, pull_image, push_image
+    from buildkit_client.oci.transfer import (
+        PushAhead,
+        TransferProgress,
+        pull_image,
+        push_image,
+        push_untagged,
+        tag_image,
+    )
 
 _HOMES = {
     "archive": (
@@ -60,6 +69,7 @@ _HOMES = {
         "DockerHubCredentials",
         "StaticCredentials",
         "default_docker_config_path",
+        "normalize_host",
     ),
     "decompress": (
         "DecompressLimits",
@@ -83,6 +93,11 @@ _HOMES = {
     "prefetch": ("read_ahead",),
     "reference": ("Reference",),
     "registry": ("RegistryClient",),
+    "registry_check": (
+        "LoginCheck",
+        "RateLimit",
+        "check_login",
+    ),
     "repository": ("RepositoryBlobs",),
     "staging": (
         "ArchiveLimits",
@@ -102,9 +117,12 @@ _HOMES = {
         "HttpOptions",
     ),
     "transfer": (
+        "PushAhead",
         "TransferProgress",
         "pull_image",
         "push_image",
+        "push_untagged",
+        "tag_image",
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -132,8 +150,11 @@ __all__ = [
     "ImageLayout",
     "ImageManifest",
     "ImportedImage",
+    "LoginCheck",
     "OciArchive",
     "Platform",
+    "PushAhead",
+    "RateLimit",
     "Reference",
     "RegistryClient",
     "RepositoryBlobs",
@@ -143,14 +164,18 @@ __all__ = [
     "TarMember",
     "TarReader",
     "TransferProgress",
+    "check_login",
     "checked_member_name",
     "default_docker_config_path",
     "import_oci_archive",
     "is_digest",
+    "normalize_host",
     "pull_image",
     "push_image",
+    "push_untagged",
     "read_ahead",
     "stage_oci_archive",
+    "tag_image",
     "tar_header",
     "write_oci_archive",
 ]

@@ -48,12 +48,13 @@ class BlobSource(Protocol):
 
 
 class OciArchive:
-    """An image ready to be written as an archive.
+    """Images ready to be written as one archive; a blob that several of them share is in it once.
 
     Args:
-        source: Where its blobs are.
-        descriptor: Its index or image manifest.
-        names: Full names for the archive's index; may be empty.
+        source: Where the blobs are.
+        descriptor: An index or image manifest.
+        names: Full names for it in the archive's index; may be empty.
+        others: More entries for the archive's index, each with the annotations that name it.
 
     Raises:
         BlobNotFoundError: A blob is missing; foreign layers may be.
@@ -66,19 +67,28 @@ class OciArchive:
         blobs: Length of each blob by digest, in the archive's order.
     """
 
-    def __init__(self, source: BlobSource, descriptor: Descriptor, names: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        source: BlobSource,
+        descriptor: Descriptor,
+        names: Sequence[str] = (),
+        *,
+        others: Sequence[Descriptor] = (),
+    ) -> None:
         self._source = source
         entries = [descriptor.with_annotations(name_annotations(name)) for name in names] or [descriptor]
+        entries += others
         self._documents = {
             LAYOUT_FILE: dump_object({"imageLayoutVersion": LAYOUT_VERSION}),
             INDEX_FILE: ImageIndex(tuple(entries)).to_bytes(),
         }
         blobs: dict[Digest, int] = {}
-        for part in source.walk(descriptor):
-            if media_types.may_be_absent(part.media_type) and not source.has_blob(part.digest):
-                continue
-            source.check_size(part)
-            blobs[part.digest] = part.size_bytes
+        for entry in (descriptor, *others):
+            for part in source.walk(entry):
+                if media_types.may_be_absent(part.media_type) and not source.has_blob(part.digest):
+                    continue
+                source.check_size(part)
+                blobs[part.digest] = part.size_bytes
         self.blobs: Mapping[Digest, int] = dict(sorted(blobs.items()))
         self.size_bytes = sum(self.blobs[frame] if isinstance(frame, Digest) else len(frame) for frame in self.frames())
 
@@ -102,6 +112,11 @@ class OciArchive:
 
     def frames(self) -> Iterator[bytes | Digest]:
         """Yield the archive in order; a digest stands for that blob's bytes, which the caller reads and checks."""
+        yield from self.members()
+        yield END_MARK
+
+    def members(self) -> Iterator[bytes | Digest]:
+        """Yield the same without the end mark, for an archive that has more files than an image's."""
         for name, data in self._documents.items():
             yield tar_header(name, len(data))
             yield data + _padding(len(data))
@@ -112,7 +127,6 @@ class OciArchive:
             yield tar_header(f"blobs/{digest.algorithm}/{digest.hex}", size)
             yield digest
             yield _padding(size)
-        yield END_MARK
 
 
 def _padding(size: int) -> bytes:

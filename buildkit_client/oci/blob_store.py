@@ -8,6 +8,7 @@ Reference: OCI image-spec, image-layout.md, "Blobs".
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import stat
@@ -188,17 +189,22 @@ class BlobStore:
             raise LayoutError(f"blob {digest} in {self.path} is too large", why=f"{actual} bytes; the limit is {limit}")
         return b"".join(self.read_blob(digest, size_bytes))
 
-    def begin_blob(self, expected: Digest | None = None, size_bytes: int | None = None) -> BlobWriter:
+    def begin_blob(
+        self, expected: Digest | None = None, size_bytes: int | None = None, *, resume: bool = False
+    ) -> BlobWriter:
         """Start writing a blob.
 
         Args:
             expected: The digest that the bytes must have, or None to take the one they have.
             size_bytes: The length that they must have, or None.
+            resume: Whether to go on where an earlier writer of the expected digest stopped, and to leave what was
+                written for a later one when this one stops; see :attr:`BlobWriter.size_bytes`. Of two writers at one
+                time one starts from the beginning.
 
         Raises:
             LayoutError: Nothing can be written here.
         """
-        return BlobWriter(self, expected, size_bytes)
+        return BlobWriter(self, expected, size_bytes, resume=resume)
 
     def put_blob(self, data: bytes, algorithm: str = "sha256") -> Digest:
         """Store bytes from memory and return their digest.
@@ -287,6 +293,17 @@ class BlobStore:
             self.ingest_path.mkdir(mode=_DIR_MODE, exist_ok=True)
         return self.ingest_path / (secrets.token_hex(12) + _PART_SUFFIX)
 
+    def resumable_part_path(self, digest: Digest) -> Path:
+        """Return where the beginning of a blob waits for whoever goes on with it.
+
+        Raises:
+            LayoutError: The folder for it cannot be made.
+        """
+        folder = self.path / INGEST_DIR
+        with os_errors_as_layout_errors(f"cannot write to {self.path}"):
+            folder.mkdir(mode=_DIR_MODE, exist_ok=True)
+        return folder / f"{digest.algorithm}-{digest.hex}{_PART_SUFFIX}"
+
     def _find(self, digest: Digest) -> BlobInfo | None:
         try:
             status = self.blob_path(digest).stat()
@@ -308,25 +325,51 @@ class BlobStore:
 class BlobWriter:
     """One blob on its way into a store; leaving the ``with`` block without a commit drops it.
 
-    Belongs to one thread.
+    One that may be resumed is kept instead when the block raises, unless its bytes are known to be wrong. Belongs to
+    one thread.
 
     Attributes:
-        size_bytes: Bytes written so far.
+        size_bytes: Bytes written so far, by an earlier writer or this one.
     """
 
-    def __init__(self, store: BlobStore, expected: Digest | None, size_bytes: int | None) -> None:
+    def __init__(
+        self, store: BlobStore, expected: Digest | None, size_bytes: int | None, *, resume: bool = False
+    ) -> None:
         self._store = store
         self._expected = expected
         self._expected_size = size_bytes
         self._algorithm = "sha256" if expected is None else expected.algorithm
         self._hasher: Hash = new_hash(self._algorithm)
-        self._path = store.new_part_path()
         self.size_bytes = 0
-        with os_errors_as_layout_errors(f"cannot write to {store.path}"):
-            self._file: BinaryIO | None = os.fdopen(
-                os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE),
-                "w+b",
-            )
+        self._file: BinaryIO | None = None
+        self._lock = -1  # of a file that may be resumed; held until that has its name
+        if resume and expected is not None:
+            self._resume(expected)
+        if self._file is None:
+            self._path = store.new_part_path()
+            with os_errors_as_layout_errors(f"cannot write to {store.path}"):
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+                self._file = os.fdopen(os.open(self._path, flags, _FILE_MODE), "w+b")
+
+    def _resume(self, digest: Digest) -> None:
+        """Take over what an earlier writer left, unless somebody else has just done so."""
+        path = self._store.resumable_part_path(digest)
+        with os_errors_as_layout_errors(f"cannot write to {self._store.path}"):
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            file = os.fdopen(os.open(path, flags, _FILE_MODE), "r+b")
+            try:
+                if not _is_locked_by_us(file, path):
+                    file.close()
+                    return
+                if self._expected_size is not None and os.fstat(file.fileno()).st_size > self._expected_size:
+                    file.truncate(0)
+                for chunk in read_chunks(file):
+                    self._hasher.update(chunk)
+                    self.size_bytes += len(chunk)
+            except BaseException:
+                file.close()
+                raise
+        self._path, self._file, self._lock = path, file, os.dup(file.fileno())
 
     @property
     def digest(self) -> Digest:
@@ -419,13 +462,11 @@ class BlobWriter:
         return found
 
     def abort(self) -> None:
-        """Drop the bytes; nothing happens after a commit."""
-        if self._file is not None:
-            with suppress(OSError):  # a full disk fails the flush of bytes nobody wants
-                self._file.close()
-            self._file = None
+        """Drop the bytes, also for later writers; nothing happens after a commit."""
+        self._close()
         with suppress(OSError):
             self._path.unlink()
+        self._unlock()
 
     def __enter__(self) -> Self:
         """Return the writer."""
@@ -434,8 +475,24 @@ class BlobWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Drop the bytes unless they were committed."""
-        self.abort()
+        """Drop the bytes unless they were committed, or are of use to a later writer."""
+        was_stopped = error is not None and not isinstance(error, (DigestMismatchError, LayoutError))
+        if was_stopped and self._lock >= 0 and self.size_bytes:
+            self._close()
+            self._unlock()
+        else:
+            self.abort()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # a full disk fails the flush of bytes nobody wants
+                self._file.close()
+            self._file = None
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def _open_file(self) -> BinaryIO:
         if self._file is None:
@@ -462,8 +519,19 @@ class BlobWriter:
         with os_errors_as_layout_errors(f"cannot store blob {digest} in {self._store.path}"):
             target.parent.mkdir(mode=_DIR_MODE, parents=True, exist_ok=True)
             self._path.rename(target)
+            self._unlock()
             if self._store.durable:
                 sync_directory(target.parent)
+
+
+def _is_locked_by_us(file: BinaryIO, path: Path) -> bool:
+    """Lock an open file; return whether that worked, and it is still the one of that name."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held, current = os.fstat(file.fileno()), path.stat()
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return stat.S_ISREG(held.st_mode) and (held.st_dev, held.st_ino) == (current.st_dev, current.st_ino)
 
 
 def sync_directory(path: Path) -> None:

@@ -33,7 +33,7 @@ from buildkit_client.oci.json_document import dump_object, get_string, parse_obj
 from buildkit_client.oci.reference import DEFAULT_TAG, Reference, is_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from buildkit_client.oci.descriptor import Descriptor, Platform
     from buildkit_client.oci.digest import Digest
@@ -134,6 +134,25 @@ class ImageLayout(BlobStore):
         def change(index: ImageIndex) -> ImageIndex:
             kept = [entry for entry in index.manifests if not any(_has_name(entry, label) for label in labels)]
             added = [descriptor.with_annotations(label) for label in labels]
+            return replace(index, manifests=(*kept, *added))
+
+        self.update_index(change)
+
+    def add_images(self, images: Mapping[str, Descriptor]) -> None:
+        """Give several images a name each, all of them at once; see :meth:`add_image`.
+
+        Args:
+            images: Index or image manifest by full name.
+
+        Raises:
+            OptionError: A name is no image reference.
+            LayoutError: The index cannot be changed.
+        """
+        labels = {name: name_annotations(name) for name in images}
+
+        def change(index: ImageIndex) -> ImageIndex:
+            kept = [entry for entry in index.manifests if not any(_has_name(entry, one) for one in labels.values())]
+            added = [descriptor.with_annotations(labels[name]) for name, descriptor in images.items()]
             return replace(index, manifests=(*kept, *added))
 
         self.update_index(change)

@@ -275,8 +275,13 @@ class RegistryClient:
         answer.close()
         return answer.status == 200
 
-    def read_blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
+    def read_blob(self, reference: Reference, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:
         """Yield a blob's bytes in chunks of at most 1 MiB; when the connection breaks, go on where it broke.
+
+        Args:
+            reference: Any image of the repository.
+            descriptor: The blob.
+            offset: How many bytes of it the caller has; the digest is the caller's to check then.
 
         Raises:
             BlobNotFoundError: The repository has no such blob.
@@ -285,7 +290,8 @@ class RegistryClient:
         """
         what = f"pull blob {descriptor.digest} from {reference.name}"
         hasher = descriptor.digest.new_hash()
-        offset, failures, why = 0, 0, "it ended too early"
+        is_whole = offset == 0
+        failures, why = 0, "it ended too early"
         while offset < descriptor.size_bytes or (offset == 0 and failures == 0):
             if failures >= self._attempts:
                 raise self._error(what, f"{why}; {offset} of {descriptor.size_bytes} bytes came")
@@ -303,7 +309,7 @@ class RegistryClient:
                 why = str(exc)
             failures = 1 if offset > start else failures + 1
         found = Digest.from_hash(hasher)
-        if found != descriptor.digest:
+        if is_whole and found != descriptor.digest:
             raise DigestMismatchError(f"cannot {what}", why=f"the bytes that came have the digest {found}")
 
     def push_blob(
@@ -332,12 +338,13 @@ class RegistryClient:
         if self.has_blob(reference, descriptor.digest):
             return False
         upload = BlobUpload(self._http, reference, descriptor, open_chunks, self._chunk_bytes)
-        failures = 0
+        failures = kept = 0
         while True:
             try:
                 return upload.run(mount_from)
             except RegistryError as exc:
-                failures += 1
+                failures = 1 if upload.kept_bytes > kept else failures + 1
+                kept = max(kept, upload.kept_bytes)
                 if failures >= self._attempts or not upload.may_try_again(exc):
                     raise
             self._sleep(0.5 * 2 ** (failures - 1))

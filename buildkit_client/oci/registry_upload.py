@@ -1,8 +1,10 @@
 """Sending one blob to a registry: shared from another repository, in one piece, or in chunks.
 
-An upload that fails is started anew: what a registry keeps of a broken one differs too much between registries.
+What a registry keeps of an upload that broke differs: one that says how much it has gets the rest, every other one gets
+the blob from its start again.
 
-Reference: OCI distribution-spec, "Pushing Blobs", "Mounting a blob from another repository".
+Reference: OCI distribution-spec, "Pushing Blobs", "Resuming a push after failure", "Mounting a blob from another
+repository".
 """
 
 from __future__ import annotations
@@ -55,9 +57,12 @@ class BlobUpload:
         self._open_chunks = open_chunks
         self._chunk_bytes = chunk_bytes
         self._what = f"push blob {descriptor.digest} to {reference.name}"
+        self._url = ""  # where to go on, as the registry said last
+        self._least_chunk_bytes = 0
+        self._kept_bytes = 0
 
     def run(self, mount_from: Reference | None = None) -> bool:
-        """Upload the blob from its beginning.
+        """Upload the blob: what an earlier call left to send where the registry knows, else all of it.
 
         Args:
             mount_from: A repository of this registry to share it from, or None.
@@ -69,25 +74,35 @@ class BlobUpload:
             RegistryError: The registry cannot be reached or refuses.
             CredentialsError: The login or token cannot be had.
         """
-        started, request = self._start(mount_from)
-        if started.status == 201:
+        offset = self._find_offset() if self._url else 0
+        if not offset:
+            started, request = self._start(mount_from)
             started.close()
-            return False
-        started.close()
-        url = self._http.location(started, request)
-        if self._chunk_bytes is None:
-            self._put(url, self._open_chunks, self._descriptor.size_bytes)
-        else:
+            if started.status == 201:
+                return False
+            self._url = self._http.location(started, request)
             wanted = started.headers.get("OCI-Chunk-Min-Length", "")
-            least = int(wanted[:10]) if wanted.isascii() and wanted.isdigit() else 0
-            url = self._patch_all(url, min(max(self._chunk_bytes, least, 1), MAX_CHUNK_BYTES))
-            self._put(url, None, 0)
+            self._least_chunk_bytes = int(wanted[:10]) if wanted.isascii() and wanted.isdigit() else 0
+        if not offset and self._chunk_bytes is None:
+            self._put(self._open_chunks, self._descriptor.size_bytes)
+        else:
+            self._patch_from(offset)
+            self._put(None, 0)
         return True
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much the last :meth:`run` found with the registry, sent by the ones before it."""
+        return self._kept_bytes
 
     def may_try_again(self, error: RegistryError) -> bool:
         """Whether another :meth:`run` may help; one in chunks, where the registry takes no body of this size."""
         if error.status == 413 and self._chunk_bytes is None:
             self._chunk_bytes = DEFAULT_CHUNK_BYTES
+            self._url = ""
+            return True
+        if error.status == 400 and self._kept_bytes:
+            self._url, self._kept_bytes = "", 0  # what the registry kept was not what had been sent
             return True
         return error.status in _LOST
 
@@ -113,12 +128,12 @@ class BlobUpload:
                     raise
         return self._http.send(request), request
 
-    def _put(self, url: str, body: Callable[[], Iterable[bytes]] | None, size_bytes: int) -> None:
+    def _put(self, body: Callable[[], Iterable[bytes]] | None, size_bytes: int) -> None:
         digest = urllib.parse.quote(self._descriptor.digest, safe="")
         request = Request(
             what=self._what,
             method="PUT",
-            url=f"{url}{'&' if urllib.parse.urlsplit(url).query else '?'}digest={digest}",
+            url=f"{self._url}{'&' if urllib.parse.urlsplit(self._url).query else '?'}digest={digest}",
             scopes=scopes_for(self._reference, push=True),
             headers=_OCTETS,
             body=body if body is not None else b"",
@@ -128,15 +143,39 @@ class BlobUpload:
         )
         self._http.send(request).close()
 
-    def _patch_all(self, url: str, chunk_bytes: int) -> str:
-        """Send the blob in chunks; return where to finish the upload."""
-        offset = 0
-        for chunk in _resized(self._open_chunks(), chunk_bytes):
+    def _find_offset(self) -> int:
+        """Return how much of an upload that broke the registry has; 0 when it does not say, or must start anew."""
+        request = Request(
+            what=self._what,
+            method="GET",
+            url=self._url,
+            scopes=scopes_for(self._reference, push=True),
+            accepted=frozenset({200, 202, 204}),
+            repeatable=False,
+        )
+        self._kept_bytes = 0
+        try:
+            answer = self._http.send(request)
+            answer.close()
+            url = self._http.location(answer, request) if answer.headers.get("Location") else self._url
+        except RegistryError:
+            return 0  # it forgot the upload, or never knew how to go on with one
+        match = _RANGE.fullmatch(answer.headers.get("Range", ""))
+        last = int(match[1]) if match is not None else 0  # "0-0" is also how docker's registry says "nothing"
+        if not 0 < last < self._descriptor.size_bytes:
+            return 0
+        self._url, self._kept_bytes = url, last + 1
+        return last + 1
+
+    def _patch_from(self, offset: int) -> None:
+        """Send the blob in chunks, all but its first bytes."""
+        wanted = max(self._chunk_bytes or DEFAULT_CHUNK_BYTES, self._least_chunk_bytes, 1)
+        for chunk in _resized(_without_start(self._open_chunks(), offset), min(wanted, MAX_CHUNK_BYTES)):
             last = offset + len(chunk) - 1
             request = Request(
                 what=self._what,
                 method="PATCH",
-                url=url,
+                url=self._url,
                 scopes=scopes_for(self._reference, push=True),
                 headers={**_OCTETS, "Content-Range": f"{offset}-{last}"},
                 body=chunk,
@@ -145,7 +184,7 @@ class BlobUpload:
             )
             answer = self._http.send(request)
             answer.close()
-            url = self._http.location(answer, request)
+            self._url = self._http.location(answer, request)
             match = _RANGE.fullmatch(answer.headers.get("Range", ""))
             if match is not None and int(match[1]) != last:
                 raise RegistryError(
@@ -155,7 +194,16 @@ class BlobUpload:
                     why=f"the registry has bytes up to {match[1]}; {last} were sent",
                 )
             offset = last + 1
-        return url
+
+
+def _without_start(chunks: Iterable[bytes], count: int) -> Iterator[bytes]:
+    """Yield the same bytes but for the first ones; those are read too, since their source hashes them."""
+    for chunk in chunks:
+        if count < len(chunk):
+            yield chunk[count:] if count else chunk
+            count = 0
+        else:
+            count -= len(chunk)
 
 
 def _resized(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:

@@ -14,13 +14,14 @@ import io
 import posixpath
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from buildkit_client.errors import BlobNotFoundError, DigestError, ImageFormatError, LayoutError
 from buildkit_client.oci import media_types
 from buildkit_client.oci.decompress import MAGIC_BYTES, DecompressedReader, DecompressLimits, detect_compression
 from buildkit_client.oci.descriptor import Descriptor
-from buildkit_client.oci.digest import Digest, is_digest
+from buildkit_client.oci.digest import Digest, is_digest, read_chunks
 from buildkit_client.oci.docker_archive import DOCKER_MANIFEST_FILE, StagedFile, image_from_docker_archive
 from buildkit_client.oci.image import (
     MAX_DOCUMENT_BYTES,
@@ -33,13 +34,15 @@ from buildkit_client.oci.image import (
 from buildkit_client.oci.json_document import get_string, parse_object
 from buildkit_client.oci.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, MAX_INDEX_BYTES, ImageLayout
 from buildkit_client.oci.tar_stream import MAX_ENTRIES, MAX_TOTAL_BYTES, TarKind, TarMember, TarReader
+from buildkit_client.oci.transfer import TransferProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     from buildkit_client.oci.blob_store import BlobWriter
     from buildkit_client.oci.decompress import ByteReader
+    from buildkit_client.oci.transfer import ProgressCallback
 
 _BLOB_NAME = re.compile(r"blobs/([a-z0-9]+)/([^/]+)", re.ASCII)
 _BUFFER_BYTES = 256 << 10
@@ -80,6 +83,7 @@ def stage_oci_archive(
     limits: ArchiveLimits | None = None,
     *,
     has_blob: Callable[[Digest, int], bool] | None = None,
+    on_blob: Callable[[Descriptor, Callable[[], Iterator[bytes]]], None] | None = None,
 ) -> StagedArchive:
     """Read an archive into a layout's temporary files.
 
@@ -89,6 +93,8 @@ def stage_oci_archive(
         limits: See :class:`ArchiveLimits`.
         has_blob: Whether a blob of that digest and size need not be stored, since it is where it shall go. It is
             hashed all the same. Not asked for blobs of at most 4 MiB.
+        on_blob: Told of each other blob of more than 4 MiB once all of it came and has the digest that its name says;
+            gets its descriptor, without a media type, and a function that gives its bytes.
 
     Returns:
         What came, whole and checked; to be committed or closed.
@@ -102,14 +108,11 @@ def stage_oci_archive(
     tar = TarReader(
         io.BufferedReader(unpacked, _BUFFER_BYTES), max_entries=limits.entries, max_total_bytes=limits.total_bytes
     )
-    staged = StagedArchive(layout, has_blob)
+    staged = StagedArchive(layout, has_blob, on_blob)
     try:
         for member in tar:
             staged.take(member, tar)
         staged.finish()
-    except (BlobNotFoundError, DigestError, ImageFormatError) as exc:
-        staged.close()
-        raise LayoutError("the archive is damaged", why=f"{exc}: {exc.why}" if exc.why else str(exc)) from exc
     except BaseException:
         staged.close()
         raise
@@ -132,16 +135,28 @@ class _StagedBlob:
 class StagedArchive:
     """An archive's files on their way: documents in memory, everything else in temporary files.
 
-    Leaving the ``with`` block without a commit drops them.
+    Whoever reads the archive hands over its members with :meth:`take` and calls :meth:`finish` after the last;
+    :func:`stage_oci_archive` does so for a whole stream. Leaving the ``with`` block without a commit drops them.
+
+    Args:
+        layout: Takes the blobs.
+        has_blob: See :func:`stage_oci_archive`, as for the following.
+        on_blob: Told of large blobs.
 
     Attributes:
-        images: What the archive holds, at least one, in its order.
+        images: What the archive holds, at least one, in its order; empty before :meth:`finish`.
     """
 
-    def __init__(self, layout: ImageLayout, has_blob: Callable[[Digest, int], bool] | None = None) -> None:
+    def __init__(
+        self,
+        layout: ImageLayout,
+        has_blob: Callable[[Digest, int], bool] | None = None,
+        on_blob: Callable[[Descriptor, Callable[[], Iterator[bytes]]], None] | None = None,
+    ) -> None:
         self.images: list[ImportedImage] = []
         self._layout = layout
         self._has_blob = has_blob
+        self._on_blob = on_blob
         self._documents: dict[str, bytes] = {}
         self._files: dict[str, StagedFile] = {}
         self._links: dict[str, str] = {}
@@ -185,27 +200,36 @@ class StagedArchive:
         """Find out which images came, and check that all of each is there.
 
         Raises:
-            BuildKitError: The archive is damaged, incomplete, or holds no image.
+            LayoutError: The archive is damaged, incomplete, or holds no image.
         """
-        self.images = self._find_images()
         parts: dict[Digest, None] = {}
-        for image in self.images:
-            for part in walk_image(image.descriptor, self._read_manifest):
-                if self._is_whole(part):
-                    parts.pop(part.digest, None)
-                    parts[part.digest] = None
+        try:
+            self.images = self._find_images()
+            for image in self.images:
+                for part in walk_image(image.descriptor, self._read_manifest):
+                    if self._is_whole(part):
+                        parts.pop(part.digest, None)
+                        parts[part.digest] = None
+        except (BlobNotFoundError, DigestError, ImageFormatError) as exc:
+            raise LayoutError("the archive is damaged", why=f"{exc}: {exc.why}" if exc.why else str(exc)) from exc
         self._order = list(reversed(parts))
 
-    def commit(self) -> None:
+    def commit(self, on_progress: ProgressCallback | None = None) -> None:
         """Give the images' blobs their names in the layout, parts before what names them.
+
+        Args:
+            on_progress: Told of each blob; it is a skipped one when the layout, or another place, had it.
 
         Raises:
             LayoutError: The layout cannot be written.
         """
         for digest in self._order:
-            writer = self._blobs[digest].writer
-            if writer is not None:
-                writer.commit(digest)
+            blob = self._blobs[digest]
+            is_there = blob.writer is None or self._layout.has_blob(digest, blob.size_bytes)
+            if blob.writer is not None:
+                blob.writer.commit(digest)
+            if on_progress is not None:
+                on_progress(TransferProgress(digest, blob.size_bytes, blob.size_bytes, is_skipped=is_there))
 
     def close(self) -> None:
         """Drop every file that got no name."""
@@ -231,6 +255,9 @@ class StagedArchive:
         finally:
             if name not in self._files or self._blobs.setdefault(found, blob) is not blob:
                 blob.drop()
+        is_new = expected is not None and self._blobs[found] is blob
+        if self._on_blob is not None and is_new and blob.size_bytes > MAX_DOCUMENT_BYTES and blob.writer is not None:
+            self._on_blob(Descriptor("", found, blob.size_bytes), partial(_sealed_chunks, blob.writer))
 
     def _is_elsewhere(self, digest: Digest, size_bytes: int) -> bool:
         return self._has_blob is not None and size_bytes > MAX_DOCUMENT_BYTES and self._has_blob(digest, size_bytes)
@@ -336,6 +363,11 @@ class StagedArchive:
         if self._blobs.setdefault(digest, blob) is not blob:
             blob.drop()
         return Descriptor(media_types.OCI_IMAGE_MANIFEST, digest, len(data))
+
+
+def _sealed_chunks(writer: BlobWriter) -> Iterator[bytes]:
+    with writer.open_sealed() as stream:
+        yield from read_chunks(stream)
 
 
 def checked_member_name(member: TarMember) -> str:

@@ -9,6 +9,11 @@ import typer
 from convox.cli.params import AppOption, BuildArgument, RackOption, WaitOption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from convox.archive_images import ByteReader
     from convox.cli.context import CliContext
 
 
@@ -27,21 +32,32 @@ def export_build(
             help="gzip, which is what Convox racks read, zstd or none (by the name: zstd for .zst, else gzip)",
         ),
     ] = None,
+    file_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="form",
+            help="convox, or oci: one image layout of all services, plain unless it is called .tgz or .zst (convox)",
+        ),
+    ] = None,
     wait: WaitOption = False,  # noqa: ARG001
 ) -> None:
     """Export a build.
 
-    The file can be imported here and on a Convox rack. Without --file it goes to stdout.
+    The file can be imported here and, in the form convox, on a Convox rack. Without --file, or with -, it goes to
+    stdout.
     """
     from convox import builder  # noqa: PLC0415
     from convox.archive import export_build, parse_epoch  # noqa: PLC0415
-    from convox.archive_file import choose_compression, whole_file, writing  # noqa: PLC0415
+    from convox.archive_file import choose_compression, choose_format  # noqa: PLC0415
     from convox.errors import UsageError  # noqa: PLC0415
     from convox.images import stored_images  # noqa: PLC0415
 
     cx: CliContext = ctx.obj
     console = cx.console
-    kind = choose_compression(compression, file)
+    file = None if file == "-" else file
+    form = choose_format(file_format)
+    kind = choose_compression(compression, file, form)
     if file is None and console.is_terminal:
         raise UsageError("pipe this command into a file or specify --file")
     console.id_only = file is None
@@ -50,14 +66,27 @@ def export_build(
         epoch = parse_epoch(settings.source_date_epoch)
         record = records.store.get_build(records.app, build)
         credentials = builder.credentials(records.rack, docker_config_path=settings.docker_config_path)
-        with console.step("Exporting build"), stored_images(records.rack, record).open_source(credentials) as source:
-            if file is None:
-                with writing("stdout"):
-                    export_build(records.store, record, source, console.stdout, compression=kind, epoch=epoch)
-                    console.stdout.flush()
-            else:
-                with whole_file(settings.cwd / file) as out:
-                    export_build(records.store, record, source, out, compression=kind, epoch=epoch)
+        images = stored_images(records.rack, record)
+        with (
+            console.step("Exporting build"),
+            images.open_source(credentials) as source,
+            _opened_output(cx, None if file is None else settings.cwd / file) as out,
+        ):
+            export_build(records.store, record, source, out, file_format=form, compression=kind, epoch=epoch)
+
+
+@contextlib.contextmanager
+def _opened_output(cx: "CliContext", path: "Path | None") -> "Iterator[BinaryIO]":
+    """Open where an export goes: a file that is written whole or not at all, or stdout."""
+    from convox.archive_file import whole_file, writing  # noqa: PLC0415
+
+    if path is not None:
+        with whole_file(path) as out:
+            yield out
+        return
+    with writing("stdout"):
+        yield cx.console.stdout
+        cx.console.stdout.flush()
 
 
 def import_build(
@@ -67,11 +96,18 @@ def import_build(
     rack: RackOption = None,
     file: Annotated[str | None, typer.Option("-f", "--file", metavar="file", help="import from file")] = None,
     print_id: Annotated[bool, typer.Option("--id", help="print the release id alone; the rest goes to stderr")] = False,
+    inspect: Annotated[
+        bool, typer.Option("--inspect", help="only show what the file says about its build; reads no further")
+    ] = False,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="format", help="of --inspect: text or json (text)")
+    ] = None,
     wait: WaitOption = False,  # noqa: ARG001
 ) -> None:
     """Import a build.
 
-    Takes what export wrote, here or on a Convox rack, in gzip, zstd or neither. Without --file it is read from stdin.
+    Takes what export wrote, here or on a Convox rack, in every form and packing. Without --file, or with -, it is read
+    from stdin. What the rack has already is not sent again, so an import that broke goes on when it is repeated.
     """
     from convox import builder  # noqa: PLC0415
     from convox.archive import import_build  # noqa: PLC0415
@@ -82,15 +118,23 @@ def import_build(
 
     cx: CliContext = ctx.obj
     console = cx.console
+    file = None if file == "-" else file
+    is_json = cx.wants_json(output)
+    if output is not None and not inspect:
+        raise UsageError("--output needs --inspect")
     if file is None and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError("pipe a file into this command or specify --file")
     console.id_only = print_id
-    with cx.records(app=app, rack=rack) as records, contextlib.ExitStack() as stack:
-        settings = records.settings
+    with contextlib.ExitStack() as stack:
+        settings = cx.settings_for(rack=rack, app=app)
         if file is None:
             stream = InputFile(sys.stdin.buffer, "stdin")
         else:
             stream = stack.enter_context(open_export(settings.cwd / file))
+        if inspect:
+            _show_header(cx, stream, is_json=is_json)
+            return
+        records = stack.enter_context(cx.records(app=app, rack=rack))
         images = image_store(records.rack, records.app)
         credentials = builder.credentials(records.rack, docker_config_path=settings.docker_config_path)
         with console.step("Importing build") as step, images.open_target(credentials) as target:
@@ -103,8 +147,33 @@ def import_build(
             )
             _, release = import_build(stream, site)
             step.done(release.id)
+        console.notice(str(target.tally))
         if print_id:
             console.print_id(release.id)
+
+
+def _show_header(cx: "CliContext", stream: "ByteReader", *, is_json: bool) -> None:
+    """Show the record at the beginning of an export."""
+    from convox.archive_reader import read_header  # noqa: PLC0415
+    from convox.output.times import ago, elapsed  # noqa: PLC0415
+
+    record = read_header(stream)
+    if is_json:
+        cx.console.json(record.to_json())
+        return
+    cx.console.info(
+        [
+            ("Id", record.id),
+            ("App", record.app),
+            ("Status", record.status),
+            ("Release", record.release),
+            ("Description", record.description),
+            ("Started", ago(record.started)),
+            ("Elapsed", elapsed(record.started, record.ended)),
+            ("Git SHA", record.git_sha),
+            ("Images", "\n".join(f"{service} {digest}" for service, digest in sorted((record.images or {}).items()))),
+        ]
+    )
 
 
 def import_image(
@@ -164,5 +233,6 @@ def import_image(
             )
             manifest_path = settings.cwd / (manifest or "convox.yml")
             build, release = import_image(source_image, manifest_path, origin, site, cx.console)
+        cx.console.notice(str(target.tally))
         cx.console.print(f"Build:   {build.id}")
         cx.console.print(f"Release: {release.id}")

@@ -5,19 +5,30 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from buildkit_client.oci import Descriptor, ImageLayout, OciArchive, Reference, RegistryClient, push_image
+from buildkit_client.oci import (
+    Descriptor,
+    Digest,
+    ImageLayout,
+    ImageManifest,
+    OciArchive,
+    Reference,
+    RegistryClient,
+    media_types,
+    push_image,
+)
 from buildkit_client.oci.credentials import StaticCredentials
 from convox.archive import export_build, import_build
-from convox.archive_file import Compression
+from convox.archive_file import Compression, ExportFormat
 from convox.images import ImageStore, LayoutImages, RegistryImages
 from convox.import_record import ImportSite
 from convox.models import Build, BuildStatus, Release, new_build_id, now
 from convox.store import Store, open_store, sqlite_url
-from tests.support.images import add_image
+from tests.support.images import add_image, add_platforms
 from tests.support.tars import file, header, tar
 
 NO_CREDENTIALS = StaticCredentials({})
@@ -84,11 +95,17 @@ class DiskRack:
             self.store.append_log(self.app, build_id, log)
         return build
 
-    def export(self, build: Build, compression: Compression = "gzip", epoch: int | None = None) -> bytes:
+    def export(
+        self,
+        build: Build,
+        compression: Compression = "gzip",
+        epoch: int | None = None,
+        file_format: ExportFormat = "convox",
+    ) -> bytes:
         """Return a build as a file."""
         out = io.BytesIO()
         with self.images.open_source(NO_CREDENTIALS) as source:
-            export_build(self.store, build, source, out, compression=compression, epoch=epoch)
+            export_build(self.store, build, source, out, file_format=file_format, compression=compression, epoch=epoch)
         return out.getvalue()
 
     def take(self, data: bytes) -> tuple[Build, Release]:
@@ -142,3 +159,45 @@ def plain_export(archive: bytes, *, service: str = "web", **fields: object) -> b
     return export_file(
         file("build.json", record(**fields)), NAMELESS_FOLDER, file(f"{service}.BAAAAAAAAAA.tar", archive)
     )
+
+
+def members(data: bytes) -> list[tarfile.TarInfo]:
+    """Return an export's entries in order."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return archive.getmembers()
+
+
+def contents(data: bytes) -> dict[str, bytes]:
+    """Return an export's files by name, the build id taken out."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        found = {}
+        for member in archive.getmembers():
+            stream = archive.extractfile(member)
+            if stream is not None:
+                service, _, rest = member.name.partition(".")
+                found[member.name if "." not in rest else f"{service}.tar"] = stream.read()
+        return found
+
+
+def contents_as_they_are(data: bytes) -> dict[str, bytes]:
+    """Return an export's files by name."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return {one.name: stream.read() for one in archive if (stream := archive.extractfile(one)) is not None}
+
+
+def two_services(rack: DiskRack, **changes: object) -> Build:
+    """Add a build of an image for two platforms, and another one."""
+    services = {"worker": add_platforms(rack.layout), "web": add_image(rack.layout, [b"shared", b"web"])}
+    return rack.add_build(services, **changes)  # type: ignore[arg-type]
+
+
+def plain_image(layout: ImageLayout, layer: bytes) -> Descriptor:
+    """Put an image into a layout whose one layer is not packed."""
+    config = json.dumps(
+        {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [Digest.of(layer)]}}
+    ).encode()
+    manifest = ImageManifest(
+        config=Descriptor(media_types.OCI_CONFIG, layout.put_blob(config), len(config)),
+        layers=(Descriptor(media_types.OCI_LAYER, layout.put_blob(layer), len(layer)),),
+    ).to_bytes()
+    return Descriptor(media_types.OCI_IMAGE_MANIFEST, layout.put_blob(manifest), len(manifest))

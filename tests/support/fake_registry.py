@@ -54,6 +54,7 @@ class Fault:
         body: Of that answer.
         delay_s: Wait so long before the request's body is read, then answer as always.
         reset_after: Break the connection after so many bytes of the regular answer's body; -1 before any answer.
+        keep_body: Of an upload's request, read and keep so many bytes of its body, then break the connection.
     """
 
     method: str
@@ -64,6 +65,7 @@ class Fault:
     body: bytes = b""
     delay_s: float = 0
     reset_after: int | None = None
+    keep_body: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class FakeRegistry:
         min_chunk: Announced and demanded; 0 for none.
         tags_a_page: The most tags in one answer.
         mounts: Whether blobs are shared between repositories.
+        tells_uploads: Whether it says how much of an upload it has.
         faults: See :class:`Fault`.
         seen: Every request, in order.
         scopes_asked: Of the token server, in order.
@@ -123,6 +126,7 @@ class FakeRegistry:
         self.min_chunk = 0
         self.tags_a_page = 1000
         self.mounts = True
+        self.tells_uploads = True
         self.answer_headers: dict[str, str] = {}
         self.faults: list[Fault] = []
         self.seen: list[Seen] = []
@@ -249,6 +253,9 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
             if self.fault is not None and self.fault.reset_after == -1:
                 self._reset()
                 return
+            if self.fault is not None and self.fault.keep_body is not None:
+                self._keep_body(self.fault.keep_body)
+                return
             if self.fault is not None and self.fault.delay_s:
                 time.sleep(self.fault.delay_s)
             elif self.fault is not None and self.fault.reset_after is None:
@@ -279,7 +286,10 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
                     {"GET": self._manifest, "HEAD": self._manifest, "PUT": self._put_manifest},
                 ),
                 (rf"/v2/({NAME})/blobs/uploads/", {"POST": self._start_upload}),
-                (rf"/v2/({NAME})/blobs/uploads/([0-9a-f]+)", {"PATCH": self._patch, "PUT": self._finish}),
+                (
+                    rf"/v2/({NAME})/blobs/uploads/([0-9a-f]+)",
+                    {"PATCH": self._patch, "PUT": self._finish, "GET": self._tell},
+                ),
                 (rf"/v2/({NAME})/tags/list", {"GET": self._tags}),
                 (rf"/v2/({NAME})/referrers/({DIGEST})", {"GET": self._referrers}),
             ):
@@ -468,6 +478,19 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
                 upload.data += data
                 upload.last_chunk = len(data)
                 self._answer_upload(202, upload_id)
+
+        def _keep_body(self, count: int) -> None:
+            upload = registry.uploads[self.path_only.rpartition("/")[2]]
+            upload.data += self.rfile.read(count)
+            upload.last_chunk = None
+            self._reset()
+
+        def _tell(self, repository: str, upload_id: str) -> None:
+            upload = registry.uploads.get(upload_id)
+            if upload is None or upload.repository != repository or not registry.tells_uploads:
+                self._fail(404, "BLOB_UPLOAD_UNKNOWN", "no such upload")
+            else:
+                self._answer_upload(204, upload_id)
 
         def _finish(self, repository: str, upload_id: str) -> None:
             upload = self._upload(repository, upload_id)

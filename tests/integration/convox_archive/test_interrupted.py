@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import random
@@ -17,7 +18,17 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_client.oci import Descriptor, Digest, ImageLayout, ImageManifest, media_types
+from buildkit_client.oci import (
+    Descriptor,
+    Digest,
+    ImageLayout,
+    ImageManifest,
+    Reference,
+    RegistryClient,
+    media_types,
+    push_image,
+    tar_header,
+)
 from convox.models import Build, BuildStatus, now
 from tests.integration.convox.harness import Convox
 from tests.support.services import Services
@@ -43,6 +54,11 @@ def add_large_build(convox: Convox, size_mb: int, rack: str = "local") -> Build:
     document = ImageManifest(Descriptor.of(media_types.OCI_CONFIG, config), tuple(layers)).to_bytes()
     image = Descriptor.of(media_types.OCI_IMAGE_MANIFEST, document)
     layout.put_blob(document)
+    return add_record(convox, layout, image, rack)
+
+
+def add_record(convox: Convox, layout: ImageLayout, image: Descriptor, rack: str = "local") -> Build:
+    """Add the record of a complete build of one image."""
     build = Build(
         id="BLARGELARGE",
         app="app",
@@ -205,6 +221,90 @@ def test_memory_does_not_grow_with_the_image(services: Services, convox: Convox,
     assert peak_mb(convox, "builds", "export", taken.id, "-a", "app", "-r", "open", "-f", export) - least < MEMORY_MB
     with gzip.open(export) as stream:
         assert stream.read(10) == b"build.json"
+
+
+def test_memory_of_a_very_large_image(convox: Convox, tmp_path: Path) -> None:
+    """Export and import of 2 GB, in both forms, stay in 64 MB altogether."""
+    convox.ok("racks")
+    build = add_sparse_build(convox, 2 << 30)
+    export = tmp_path / "export.tgz"
+    for form in ("convox", "oci"):
+        words = ("builds", "export", build.id, "-a", "app", "--format", form, "-f", str(export))
+        assert peak_mb(convox, *words) < MEMORY_MB, form
+        convox.ok("rack", "install", "aws", form)
+        assert peak_mb(convox, "builds", "import", "-a", "app", "-r", form, "-f", str(export)) < MEMORY_MB, form
+        shutil.rmtree(convox.rack_path(form) / "images")
+
+
+def add_sparse_build(convox: Convox, size_bytes: int) -> Build:
+    """Add a build whose one layer is all zeros, which takes no room on the disk."""
+    layout = ImageLayout.create(convox.rack_path() / "images")
+    hasher = hashlib.sha256()
+    for _ in range(size_bytes >> 24):
+        hasher.update(bytes(1 << 24))
+    layer = Digest(f"sha256:{hasher.hexdigest()}")
+    layout.blob_path(layer).parent.mkdir(parents=True, exist_ok=True)
+    with layout.blob_path(layer).open("wb") as file:
+        file.truncate(size_bytes)
+    config = json.dumps({"architecture": "amd64", "os": "linux"}).encode()
+    layout.put_blob(config)
+    document = ImageManifest(
+        Descriptor.of(media_types.OCI_CONFIG, config), (Descriptor(media_types.OCI_LAYER, layer, size_bytes),)
+    ).to_bytes()
+    image = Descriptor.of(media_types.OCI_IMAGE_MANIFEST, document)
+    layout.put_blob(document)
+    return add_record(convox, layout, image)
+
+
+def test_the_header_of_a_very_large_file(convox: Convox, tmp_path: Path) -> None:
+    """20 GB, most of it a hole in the file; what a command needs beyond its start is next to nothing."""
+    record = json.dumps({"id": "BAAAAAAAAAA", "app": "web", "description": "large"}).encode()
+    export = tmp_path / "large.tar"
+    with export.open("wb") as file:
+        file.write(tar_header("build.json", len(record)) + record + bytes(-len(record) % 512))
+        file.write(tar_header("web.BAAAAAAAAAA.tar", 20 << 30))
+        file.truncate(file.tell() + (20 << 30) + 1024)
+    started = time.monotonic()
+    shown = convox.ok("builds", "import", "--inspect", "-f", str(export)).stdout
+    assert time.monotonic() - started < 1
+    assert "Description  large\n" in shown
+
+
+def test_an_image_that_was_cut_off_is_fetched_from_there_on(services: Services, convox: Convox, tmp_path: Path) -> None:
+    """A killed import-image leaves the beginning of a layer; the next one fetches the rest."""
+    convox.ok("racks")
+    layout = ImageLayout.create(tmp_path / "layout")
+    with layout.begin_blob() as writer:
+        for _ in range(96):
+            writer.write(os.urandom(1 << 20))
+        layer = Descriptor(media_types.OCI_LAYER, writer.commit(), writer.size_bytes)
+    config = json.dumps({"architecture": "amd64", "os": "linux"}).encode()
+    layout.put_blob(config)
+    document = ImageManifest(Descriptor.of(media_types.OCI_CONFIG, config), (layer,)).to_bytes()
+    layout.put_blob(document)
+    image = Descriptor.of(media_types.OCI_IMAGE_MANIFEST, document)
+    name = f"{services.registry}/large-{random.randrange(1 << 40):x}:1"
+    with RegistryClient(services.registry) as client:
+        push_image(client, layout, image, Reference.parse(name))
+    (convox.config.parent / "convox.yml").write_text("services:\n  web:\n    build: .\n")
+    words = ("builds", "import-image", name, "-a", "app")
+    ingest = convox.rack_path() / "images" / "ingest"
+    left = ingest / f"sha256-{layer.digest.hex}.part"
+    process = convox.start(*words)
+    deadline = time.monotonic() + 30
+    while not (left.exists() and left.stat().st_size > 4 << 20):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.0005)
+    process.kill()
+    process.communicate()
+    arrived = left.stat().st_size
+    assert arrived < layer.size_bytes
+    stamp = left.stat().st_ino
+    convox.ok(*words)
+    blob = convox.rack_path() / "images" / "blobs" / "sha256" / layer.digest.hex
+    assert blob.stat().st_ino == stamp  # the same file, gone on with
+    assert dict(convox.builds("app")[0].images) == {"web": image.digest}
+    assert list(ingest.iterdir()) == []
 
 
 def peak_mb(convox: Convox, *words: str) -> float:

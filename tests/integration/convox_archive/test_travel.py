@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
 import subprocess
+import tempfile
+import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +96,7 @@ def test_skopeo_copies_what_we_export(convox: Convox, built: str, tools: Tools, 
     assert sorted(path.name for path in folder.iterdir()) == [
         "build.json",
         "build.log",
+        "releases.json",
         f"web.{built}.tar",
         f"worker.{built}.tar",
     ]
@@ -103,6 +109,45 @@ def test_skopeo_copies_what_we_export(convox: Convox, built: str, tools: Tools, 
         assert tools.digest(target) == digest
         tools.skopeo("copy", archive, f"oci:{tmp_path}/layout:{service}")
         assert tools.digest(f"oci:{tmp_path}/layout:{service}") == digest
+
+
+@pytest.mark.parametrize("name", ["all.tar", "all.tgz", "all.tar.zst"])
+@pytest.mark.parametrize("from_registry", [False, True])
+def test_an_image_layout_of_all_services(
+    services: Services, convox: Convox, built: str, tools: Tools, tmp_path: Path, name: str, from_registry: bool
+) -> None:
+    """skopeo finds each service by its name, in the archive and in the folder that it unpacks to; and it comes back."""
+    app, rack, build = "app", "local", built
+    if from_registry:
+        convox.ok("rack", "install", "aws", "open", f"registry={services.registry}")
+        convox.ok("builds", "export", built, "-a", "app", "-f", str(tmp_path / "first.tgz"))
+        app, rack = new_app(), "open"
+        build, _ = imported(convox, "-f", str(tmp_path / "first.tgz"), "-a", app, rack=rack)
+    export = tmp_path / name
+    convox.ok("builds", "export", build, "-a", app, "-r", rack, "--format", "oci", "-f", str(export))
+    images = dict(convox.build("app", built).images)
+    folder = tools.unpack(export, tmp_path / "layout")
+    (folder / "build.json").unlink()
+    for service, digest in images.items():
+        assert tools.digest(f"oci-archive:{export}:{service}") == digest
+        assert tools.digest(f"oci:{folder}:{service}") == digest
+        target = f"docker://{services.registry}/{new_app()}:{service}"
+        tools.skopeo("copy", "--dest-tls-verify=false", f"oci-archive:{export}:{service}", target)
+        assert tools.digest(target) == digest
+    assert imported(convox, "-f", str(export), "-a", "back")[1] == images
+    assert convox.log("back", convox.builds("back")[0].id) == convox.log("app", built)
+
+
+def test_an_image_layout_made_by_hand(convox: Convox, built: str, tools: Tools, tmp_path: Path) -> None:
+    """skopeo copies each service into one folder, which is packed with the record."""
+    images = dict(convox.build("app", built).images)
+    folder = tmp_path / "folder"
+    for service in images:
+        tools.skopeo("copy", f"oci:{convox.layout_path}:{service}.{built}", f"oci:{folder}:{service}")
+    record = convox.ok("builds", "info", built, "-a", "app", "--output", "json").stdout
+    (folder / "build.json").write_text(record)
+    tools.tar("cf", str(tmp_path / "all.tar"), "-C", str(folder), ".")
+    assert imported(convox, "-f", str(tmp_path / "all.tar"), "-a", "back")[1] == images
 
 
 @pytest.mark.parametrize("packing", ["czf", "cf", "--zstd"])
@@ -245,7 +290,7 @@ def test_go_reads_what_we_write(convox: Convox, built: str, tools: Tools, export
     assert json.loads(done.stdout) == {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.iterdir()
-        if path.name != "build.log"  # which Convox passes over
+        if path.name not in ("build.log", "releases.json")  # which Convox passes over
     }
 
 
@@ -291,3 +336,42 @@ def test_an_image_of_a_registry_becomes_a_build(
             source = copy.removeprefix("docker://")
             convox.ok("builds", "import-image", source, "-a", "back", "-r", "local", *words, cwd=folder)
     assert dict(convox.builds("back")[0].images) == {"web": digest}
+
+
+@pytest.fixture
+def containerd(tmp_path: Path) -> Iterator[list[str]]:
+    """The command ``ctr``, for a containerd of its own."""
+    if os.geteuid() or not shutil.which("containerd") or not shutil.which("ctr"):
+        pytest.skip("needs root and containerd")
+    folder = Path(tempfile.mkdtemp(prefix="ctrd-"))  # a socket's path must be short
+    address = str(folder / "sock")
+    config = folder / "config.toml"
+    config.write_text(
+        f'version = 2\nroot = "{folder}/root"\nstate = "{folder}/state"\n'
+        f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{address}"\n'
+    )
+    with (tmp_path / "containerd.log").open("wb") as log:
+        process = subprocess.Popen(["containerd", "-c", str(config)], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 30
+        while subprocess.run(["ctr", "-a", address, "version"], capture_output=True, check=False).returncode:
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "containerd.log").read_text()
+            time.sleep(0.1)
+        yield ["ctr", "-a", address]
+    finally:
+        process.terminate()
+        process.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_containerd_takes_an_image_layout(convox: Convox, built: str, containerd: list[str], tmp_path: Path) -> None:
+    """A plain one: older ones of its command unpack nothing."""
+    export = tmp_path / "all.tar"
+    convox.ok("builds", "export", built, "-a", "app", "--format", "oci", "-f", str(export))
+    subprocess.run([*containerd, "images", "import", "--no-unpack", str(export)], check=True, capture_output=True)
+    listing = subprocess.run([*containerd, "images", "ls"], check=True, capture_output=True, text=True).stdout
+    build = convox.build("app", built)
+    for service, digest in build.images.items():
+        [line] = [one for one in listing.splitlines() if one.startswith(f"{build.repository}:{service}.{built} ")]
+        assert digest in line.split()
+    subprocess.run([*containerd, "images", "check"], check=True, capture_output=True)

@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +14,11 @@ import pytest
 import zstandard
 
 from buildkit_client.errors import BlobNotFoundError, DigestMismatchError, LayoutError, RegistryError
-from buildkit_client.oci import Descriptor, ImageLayout
-from convox.archive import parse_epoch
+from buildkit_client.oci import ImageLayout
+from convox.archive import import_build, parse_epoch
 from convox.errors import ArchiveError, StoreError, UsageError
 from convox.images import LayoutImages, RegistryImages, image_store, stored_images
+from convox.import_record import ImportSite
 from convox.models import Build, BuildStatus, Release, now
 from convox.rack import Rack
 from convox.store.abandoned import fail_abandoned_builds
@@ -27,13 +27,17 @@ from tests.support.exports import (
     MANIFEST,
     NO_CREDENTIALS,
     DiskRack,
+    contents,
     export_file,
+    members,
     oci_archive,
     plain_export,
+    plain_image,
     record,
+    two_services,
 )
 from tests.support.fake_registry import FakeRegistry, Fault
-from tests.support.images import add_image, add_platforms
+from tests.support.images import add_image
 from tests.support.tars import file, tar
 
 
@@ -57,26 +61,8 @@ def any_rack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DiskRac
         yield rack
 
 
-def members(data: bytes) -> list[tarfile.TarInfo]:
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        return archive.getmembers()
-
-
-def contents(data: bytes) -> dict[str, bytes]:
-    """Return an export's files by name, the build id taken out."""
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        found = {}
-        for member in archive.getmembers():
-            stream = archive.extractfile(member)
-            if stream is not None:
-                service, _, rest = member.name.partition(".")
-                found[member.name if "." not in rest else f"{service}.tar"] = stream.read()
-        return found
-
-
-def two_services(rack: DiskRack, **changes: object) -> Build:
-    services = {"worker": add_platforms(rack.layout), "web": add_image(rack.layout, [b"shared", b"web"])}
-    return rack.add_build(services, **changes)  # type: ignore[arg-type]
+def interrupt(*args: object, **changes: object) -> None:
+    raise KeyboardInterrupt
 
 
 # --- export ---
@@ -305,6 +291,7 @@ def test_archives_keep_their_bytes(any_rack: DiskRack, tmp_path: Path) -> None:
         taken, _ = second.take(first)
         again = second.export(taken, epoch=1_000_000_000)
     before, after = contents(first), contents(again)
+    assert [one["build"] for one in json.loads(after.pop("releases.json"))] == [taken.id]
     own = {"id", "app", "release", "repository", "logs"}
     shared = [
         {key: value for key, value in json.loads(one.pop("build.json")).items() if key not in own}
@@ -402,7 +389,7 @@ def test_a_store_that_fails_leaves_no_image_behind(rack: DiskRack, monkeypatch: 
     def refuse(*args: object, **changes: object) -> None:
         raise StoreError("the disk is full")
 
-    monkeypatch.setattr(type(rack.store), "create_release", refuse)
+    monkeypatch.setattr(type(rack.store), "complete_build", refuse)
     with pytest.raises(StoreError):
         rack.take(data)
     [build] = rack.store.list_builds("web")
@@ -418,7 +405,7 @@ def test_an_import_that_was_killed_is_failed_by_the_next_command(
     ended = subprocess.Popen(["true"])
     ended.wait()
     monkeypatch.setattr(process, "current_process_id", lambda: process.process_id(ended.pid))
-    monkeypatch.setattr(type(rack.store), "create_release", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(type(rack.store), "complete_build", interrupt)
     monkeypatch.setattr("convox.import_record._end_failed", lambda *_: None)  # as if the process had died here
     with pytest.raises(KeyboardInterrupt):
         rack.take(plain_export(oci_archive(rack.layout)))
@@ -430,7 +417,7 @@ def test_an_import_that_was_killed_is_failed_by_the_next_command(
 
 
 def test_an_interrupt_is_the_reason(rack: DiskRack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(rack.store), "create_release", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(type(rack.store), "complete_build", interrupt)
     with pytest.raises(KeyboardInterrupt):
         rack.take(plain_export(oci_archive(rack.layout)))
     [build] = rack.store.list_builds("web")
@@ -456,13 +443,10 @@ def test_an_interrupt_after_the_end_changes_nothing(rack: DiskRack, monkeypatch:
 
 
 def test_secrets_do_not_get_into_the_reason(rack: DiskRack, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convox.archive import import_build
-    from convox.import_record import ImportSite
-
-    def refuse(*args: object) -> None:
+    def refuse(*args: object, **changes: object) -> None:
         raise StoreError("https://me:CANARYONE@host says CANARYTWO")
 
-    monkeypatch.setattr(type(rack.store), "create_release", refuse)
+    monkeypatch.setattr(type(rack.store), "complete_build", refuse)
     data = plain_export(oci_archive(rack.layout))
     with rack.images.open_target(NO_CREDENTIALS) as target, pytest.raises(StoreError):
         site = ImportSite(app="web", store=rack.store, repository="localhost/web", target=target, secrets=["CANARYTWO"])
@@ -594,20 +578,6 @@ def test_leftovers_of_a_killed_import_go_with_the_next(any_rack: DiskRack) -> No
         before = set(any_rack.leftovers())
         any_rack.take(plain_export(oci_archive(any_rack.layout)))
         assert set(any_rack.leftovers()) == before  # what belongs to an import that runs is left alone
-
-
-def plain_image(layout: ImageLayout, layer: bytes) -> Descriptor:
-    """Put an image into a layout whose one layer is not packed."""
-    from buildkit_client.oci import Digest, ImageManifest, media_types
-
-    config = json.dumps(
-        {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [Digest.of(layer)]}}
-    ).encode()
-    manifest = ImageManifest(
-        config=Descriptor(media_types.OCI_CONFIG, layout.put_blob(config), len(config)),
-        layers=(Descriptor(media_types.OCI_LAYER, layout.put_blob(layer), len(layer)),),
-    ).to_bytes()
-    return Descriptor(media_types.OCI_IMAGE_MANIFEST, layout.put_blob(manifest), len(manifest))
 
 
 # --- where images are ---

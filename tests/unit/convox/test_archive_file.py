@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from convox.archive_file import COMPRESSIONS, Compression, choose_compression, packing_sink, whole_file
+from convox.archive_file import COMPRESSIONS, Compression, choose_compression, choose_format, packing_sink, whole_file
 from convox.errors import ArchiveError, UsageError
+from convox.interrupts import interrupt
 
 
 def packed(chunks: list[bytes], compression: Compression) -> bytes:
@@ -77,6 +78,41 @@ def test_zstd_carries_a_checksum() -> None:
 )
 def test_choice(given: str | None, name: str | None, expected: str) -> None:
     assert choose_compression(given, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "expected"),
+    [
+        (None, None, "none"),
+        (None, "x.tar", "none"),
+        (None, "x.tgz", "gzip"),
+        (None, "x.tar.gz", "gzip"),
+        (None, "x.zst", "zstd"),
+        ("zstd", "x.tgz", "zstd"),
+    ],
+)
+def test_choice_for_image_layouts(given: str | None, name: str | None, expected: str) -> None:
+    assert choose_compression(given, name, "oci") == expected
+
+
+def test_choice_of_the_form() -> None:
+    assert [choose_format(given) for given in (None, "convox", "oci")] == ["convox", "convox", "oci"]
+    with pytest.raises(UsageError, match="unknown format: tar"):
+        choose_format("tar")
+
+
+def test_an_interrupt_while_the_file_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between making the file and remembering it."""
+    lock = fcntl.flock
+
+    def interrupted(*args: object) -> None:
+        interrupt()
+        lock(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fcntl, "flock", interrupted)
+    with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "x.tgz"):
+        pytest.fail("it goes on")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_choice() -> None:

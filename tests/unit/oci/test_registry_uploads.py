@@ -102,6 +102,48 @@ def test_broken_chunk_is_started_anew(connect: Maker, registry: FakeRegistry, re
     assert registry.blobs["new", LAYER.digest] == BLOB
 
 
+@pytest.mark.parametrize("chunk_bytes", [None, 100_000])
+@pytest.mark.parametrize("kept", [1, 2, 50_000, 99_999])
+def test_a_broken_upload_goes_on_where_it_stopped(
+    connect: Maker, registry: FakeRegistry, ref: Reference, chunk_bytes: int | None, kept: int
+) -> None:
+    registry.faults.append(Fault("PATCH" if chunk_bytes else "PUT", "uploads", keep_body=kept))
+    assert push(connect(chunk_bytes=chunk_bytes), other(ref))
+    assert registry.blobs["new", LAYER.digest] == BLOB
+    assert len(registry.requests("POST", "uploads")) == (1 if kept > 1 else 2)  # "0-0" may also mean nothing
+    second = registry.requests("PATCH", "uploads")[1 if chunk_bytes else 0 :]
+    if kept > 1:
+        assert second[0].headers["content-range"].startswith(f"{kept}-")
+
+
+def test_an_upload_that_breaks_again_and_again(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
+    """More often than a request is repeated; each time some bytes arrived."""
+    registry.faults.append(Fault("PUT", "uploads", keep_body=1000))
+    registry.faults.append(Fault("PATCH", "uploads", keep_body=1000, count=20))
+    assert push(connect(), other(ref))
+    assert registry.blobs["new", LAYER.digest] == BLOB
+    assert len(registry.requests("POST", "uploads")) == 1
+
+
+def test_a_registry_that_does_not_say_what_it_has(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
+    registry.tells_uploads = False
+    registry.faults.append(Fault("PUT", "uploads", keep_body=1000))
+    assert push(connect(), other(ref))
+    assert registry.blobs["new", LAYER.digest] == BLOB
+    assert len(registry.requests("POST", "uploads")) == 2
+
+
+def test_a_registry_that_kept_other_bytes(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
+    def spoil(seconds: float) -> None:
+        for upload in registry.uploads.values():
+            upload.data[:10] = b"0123456789"
+
+    registry.faults.append(Fault("PUT", "uploads", keep_body=1000))
+    assert push(connect(http=HttpOptions(sleep=spoil)), other(ref))
+    assert registry.blobs["new", LAYER.digest] == BLOB
+    assert len(registry.requests("POST", "uploads")) == 2
+
+
 def test_registry_that_kept_only_part_of_a_chunk(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
     def short(path: str) -> Fault:
         return Fault(

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from buildkit_client.oci.layout import ImageLayout
 from buildkit_client.oci.reference import Reference
 from buildkit_client.oci.registry import RegistryClient
 from buildkit_client.oci.token import HttpOptions
-from buildkit_client.oci.transfer import TransferProgress, pull_image, push_image
+from buildkit_client.oci.transfer import PushAhead, TransferProgress, pull_image, push_image, push_untagged, tag_image
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import add_image, add_index, add_platforms
 
@@ -178,6 +179,131 @@ def test_wrong_bytes_are_not_kept(
         pull_image(client, ref, target)
     assert layer.digest in str(caught.value)
     assert not target.has_blob(layer.digest)
+
+
+@pytest.fixture
+def large(client: RegistryClient, source: ImageLayout, ref: Reference) -> Descriptor:
+    """The layer, of 5 MiB, of an image in the registry."""
+    descriptor = add_image(source, [os.urandom(5 << 20)])
+    push_image(client, source, descriptor, ref)
+    return source.read_manifest(descriptor).children[1]
+
+
+def break_off(client: RegistryClient, ref: Reference, target: ImageLayout, large: Descriptor) -> Path:
+    """Pull some 2 MiB of a layer; return where they wait."""
+
+    def report(step: TransferProgress) -> None:
+        if step.digest == large.digest and step.current >= 2 << 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull_image(client, ref, target, on_progress=report)
+    [left] = (target.path / "ingest").iterdir()
+    assert left.stat().st_size == 2 << 20
+    return left
+
+
+def test_a_pull_goes_on_where_it_was_stopped(
+    registry: FakeRegistry, client: RegistryClient, target: ImageLayout, ref: Reference, large: Descriptor
+) -> None:
+    break_off(client, ref, target, large)
+    registry.seen.clear()
+    again = ImageLayout(target.path)
+    descriptor = pull_image(client, ref, again)
+    again.verify(descriptor)
+    [request] = registry.requests("GET", f"blobs/{large.digest}")
+    assert request.headers["range"] == f"bytes={2 << 20}-"
+    assert list((target.path / "ingest").iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["flip", "longer", "whole", "gone"])
+def test_a_beginning_that_is_none(
+    client: RegistryClient, target: ImageLayout, ref: Reference, large: Descriptor, change: str
+) -> None:
+    left = break_off(client, ref, target, large)
+    data = left.read_bytes()
+    changed = {"flip": bytes([data[0] ^ 1]) + data[1:], "longer": bytes(6 << 20), "whole": bytes(large.size_bytes)}
+    left.unlink() if change == "gone" else left.write_bytes(changed[change])
+    target.verify(pull_image(client, ref, target))
+    assert list((target.path / "ingest").iterdir()) == []
+
+
+def test_two_pulls_of_one_image(client: RegistryClient, target: ImageLayout, ref: Reference, large: Descriptor) -> None:
+    """They share nothing but the blob that both get; the second one finds the beginning in use."""
+    with target.begin_blob(large.digest, large.size_bytes, resume=True) as writer:
+        writer.write(b"x")
+        target.verify(pull_image(client, ref, target))
+    assert list((target.path / "ingest").iterdir()) == []
+
+
+def test_several_images_without_a_tag(
+    registry: FakeRegistry, client: RegistryClient, source: ImageLayout, ref: Reference
+) -> None:
+    images = [add_image(source, [b"shared", b"web"]), add_platforms(source), add_image(source, [b"shared", b"api"])]
+    sent: list[TransferProgress] = []
+    push_untagged(client, source, images, ref, on_progress=sent.append)
+    assert registry.tags == {}
+    assert len(sent) == len({step.digest for step in sent})
+    for number, image in enumerate(images):
+        assert ("app", image.digest) in registry.manifests
+        tag_image(client, ref.with_digest(image.digest), [f"{number}.a", f"{number}.b"])
+    assert registry.tags == {("app", f"{n}.{x}"): image.digest for n, image in enumerate(images) for x in "ab"}
+    with pytest.raises(RegistryError):
+        tag_image(client, ref.with_digest(Digest.of(b"nothing")), ["x"])
+
+
+def test_blobs_are_sent_ahead(
+    registry: FakeRegistry, client: RegistryClient, source: ImageLayout, ref: Reference
+) -> None:
+    image = add_image(source, [os.urandom(30_000) for _ in range(9)])
+    layers = source.read_manifest(image).children
+    reports: list[TransferProgress] = []
+    ahead = PushAhead(client, ref, on_progress=reports.append)
+    for layer in layers:
+        ahead.push(layer, partial(source.read_blob, layer.digest))
+    ahead.finish()
+    assert {digest for _, digest in registry.blobs} == {layer.digest for layer in layers}
+    assert len(reports) == len(layers) and not any(report.is_skipped for report in reports)
+    assert registry.manifests == {}
+    registry.seen.clear()
+    push_untagged(client, source, [image], ref)
+    assert registry.requests("POST", "uploads") == []
+
+
+def test_a_blob_that_cannot_be_sent_ahead(
+    registry: FakeRegistry, client: RegistryClient, source: ImageLayout, ref: Reference
+) -> None:
+    layer = source.read_manifest(add_image(source)).children[1]
+    registry.faults.append(Fault("POST", "uploads", count=50, status=403))
+    ahead = PushAhead(client, ref)
+    ahead.push(layer, partial(source.read_blob, layer.digest))
+    with pytest.raises(RegistryError):
+        ahead.finish()
+    with pytest.raises(RegistryError):
+        ahead.push(layer, partial(source.read_blob, layer.digest))
+
+
+def test_sending_ahead_ends_when_it_is_stopped(
+    registry: FakeRegistry, client: RegistryClient, source: ImageLayout, ref: Reference
+) -> None:
+    layer = source.read_manifest(add_image(source)).children[1]
+    reached, going_on = threading.Event(), threading.Event()
+
+    def chunks() -> Iterator[bytes]:
+        reached.set()
+        going_on.wait(10)
+        yield from source.read_blob(layer.digest)
+
+    ahead = PushAhead(client, ref)
+    ahead.push(layer, chunks)
+    assert reached.wait(10)
+    ahead.stop()
+    going_on.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("push-ahead-"):
+            thread.join(10)
+            assert not thread.is_alive()
+    assert registry.blobs == {}
 
 
 def test_missing_blob(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import re
 import subprocess
@@ -87,6 +88,23 @@ def test_compression(build: Build, words: list[str], magic: bytes) -> None:
     assert run("builds", "export", build.id, *words).stdout.startswith(magic)
     assert run("builds", "export", build.id, "-f", "x.zst", *words).code == 0
     assert Path("x.zst").read_bytes().startswith(magic if words else b"\x28\xb5\x2f\xfd")
+
+
+def test_an_image_layout(build: Build) -> None:
+    for name, magic in (("x.tar", b"build.json"), ("x.tgz", b"\x1f\x8b"), ("x.zst", b"\x28\xb5\x2f\xfd")):
+        assert run("builds", "export", build.id, "--format", "oci", "-f", name).code == 0
+        data = Path(name).read_bytes()
+        assert data.startswith(magic)
+        if magic != b"\x28\xb5\x2f\xfd":  # which this Python's tarfile does not read
+            assert {"build.json", "oci-layout", "index.json", "build.log"} < set(names(data))
+        assert IMPORTED.fullmatch(run("builds", "import", "-f", name).stdout)
+    assert run("builds", "export", build.id, "--format", "oci", "-f", "-").stdout == Path("x.tar").read_bytes()
+
+
+def test_an_unknown_format(build: Build) -> None:
+    result = run("builds", "export", build.id, "--format", "docker")
+    assert (result.code, result.stdout) == (2, b"")
+    assert result.stderr.startswith(b"ERROR: unknown format: docker\n")
 
 
 def test_an_unknown_compression(build: Build) -> None:
@@ -197,7 +215,8 @@ def export(build: Build, rack: DiskRack) -> bytes:
 def test_import_from_a_file(export: bytes, build: Build, config_path: Path) -> None:
     Path("web.tgz").write_bytes(export)
     result = run("builds", "import", "-f", "web.tgz", "-a", "other")
-    assert (result.code, result.stderr) == (0, b"")
+    assert result.code == 0
+    assert re.fullmatch(rb"0 blobs sent \(0 B\), \d already there \([\d.]+ kB\)\n", result.stderr)
     match = IMPORTED.fullmatch(result.stdout)
     assert match is not None
     store = open_local_store(config_path)
@@ -218,7 +237,7 @@ def test_only_the_id(export: bytes) -> None:
     result = run("builds", "import", "--id", stdin=export)
     assert result.code == 0
     assert re.fullmatch(rb"R[A-Z]{10}", result.stdout)
-    assert result.stderr == b"Importing build... OK, " + result.stdout + b"\n"
+    assert result.stderr.startswith(b"Importing build... OK, " + result.stdout + b"\n0 blobs sent (0 B), ")
 
 
 def test_import_without_a_file_on_a_terminal(build: Build) -> None:
@@ -241,6 +260,27 @@ def test_import_of_what_is_no_file(build: Build) -> None:
         result = run("builds", "import", "-f", name)
         assert (result.code, result.stdout) == (1, b"")
         assert result.stderr.startswith(b"ERROR: cannot read ")
+
+
+def test_inspect(export: bytes, build: Build) -> None:
+    Path("web.tgz").write_bytes(export[: 1 << 16])  # what follows the record is not read
+    result = run("builds", "import", "--inspect", "-f", "web.tgz", "-r", "no-such-rack")
+    assert (result.code, result.stderr) == (0, b"")
+    lines = result.stdout.decode().splitlines()
+    assert lines[0] == f"Id           {build.id}"
+    assert "Status       complete" in lines
+    assert f"Images       web {build.images['web']}" in lines
+    assert f"             worker {build.images['worker']}" in lines
+    document = json.loads(run("builds", "import", "--inspect", "--output", "json", stdin=export).stdout)
+    assert (document["id"], document["images"], document["manifest"]) == (build.id, dict(build.images), MANIFEST)
+    assert run("builds", "-a", "no-such-rack").code == 1
+
+
+def test_what_cannot_be_inspected(build: Build) -> None:
+    result = run("builds", "import", "--inspect", stdin=b"no export")
+    assert (result.code, result.stdout) == (1, b"")
+    result = run("builds", "import", "--output", "json", stdin=b"")
+    assert (result.code, result.stdout) == (2, b"")
 
 
 def test_import_into_another_rack(export: bytes, build: Build, config_path: Path) -> None:
