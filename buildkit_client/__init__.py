@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ExportError,
         LayoutError,
         LocalProtocolError,
+        NotRecordedError,
         OptionError,
         PolicyError,
         RegistryError,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
         SshAgentError,
     )
     from buildkit_client.gateway import FileInfo, Gateway, GatewayResult, Reference, ResolvedImage
-    from buildkit_client.history import History
+    from buildkit_client.history import BuildEvents, History
     from buildkit_client.oci.token import HostSecurity, HttpOptions
     from buildkit_client.options import (
         AzblobCache,
@@ -75,7 +76,15 @@ if TYPE_CHECKING:
         TarExporter,
     )
     from buildkit_client.progress import BuildGraph, PlainProgress, StatusUpdate
-    from buildkit_client.records import DaemonInfo, UsageRecord, Worker
+    from buildkit_client.records import (
+        BlobDescriptor,
+        BuildEvent,
+        BuildOutput,
+        BuildRecord,
+        DaemonInfo,
+        UsageRecord,
+        Worker,
+    )
     from buildkit_client.session.policy import PolicyAllow, PolicyConvert, PolicyDeny, PolicyLookup, PolicyRequest
     from buildkit_client.solve import SolveResult
     from buildkit_client.subrequests import LintResult, Outline, Targets
@@ -102,6 +111,7 @@ _HOMES = {
         "ExportError",
         "LayoutError",
         "LocalProtocolError",
+        "NotRecordedError",
         "OptionError",
         "PolicyError",
         "RegistryError",
@@ -118,7 +128,10 @@ _HOMES = {
         "Reference",
         "ResolvedImage",
     ),
-    "history": ("History",),
+    "history": (
+        "BuildEvents",
+        "History",
+    ),
     "oci.token": (
         "HostSecurity",
         "HttpOptions",
@@ -168,6 +181,10 @@ _HOMES = {
         "StatusUpdate",
     ),
     "records": (
+        "BlobDescriptor",
+        "BuildEvent",
+        "BuildOutput",
+        "BuildRecord",
         "DaemonInfo",
         "UsageRecord",
         "Worker",
@@ -193,9 +210,14 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "AsyncClient",
     "AzblobCache",
+    "BlobDescriptor",
     "BuildCancelledError",
+    "BuildEvent",
+    "BuildEvents",
     "BuildGraph",
     "BuildKitError",
+    "BuildOutput",
+    "BuildRecord",
     "BuildSession",
     "Client",
     "ConnectError",
@@ -228,6 +250,7 @@ __all__ = [
     "LocalDirectory",
     "LocalExporter",
     "LocalProtocolError",
+    "NotRecordedError",
     "OciExporter",
     "OciLayoutContext",
     "OptionError",

@@ -36,7 +36,6 @@ from buildkit_client.session.upload import UploadService
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from buildkit_client.local_cache import PreparedCaches
     from buildkit_client.options import Exporter
     from buildkit_client.session.call import StreamHandler, UnaryHandler
     from buildkit_client.solve_options import SessionOptions
@@ -49,12 +48,12 @@ class Attachments:
         options: What the caller wants served.
         needs: What the contexts of the build's frontend need besides.
         exporters: The build's exporters; those with an output get a receiver.
-        caches: The build's caches, of which those of type ``local`` lie here.
         layout: OCI image layout that ``tar=false`` exporters write to, for sessions shared by several builds.
 
     Attributes:
         local_dirs: Directory by the name the daemon asks for.
         layouts: OCI image layout by the name the daemon asks for.
+        uploads: Ids of the streams that the daemon may read.
         has_policy: Whether the session decides about sources.
         chooses_exporters: Whether the session chooses further exporters.
 
@@ -71,7 +70,6 @@ class Attachments:
         *,
         needs: Needs | None = None,
         exporters: Sequence[Exporter] = (),
-        caches: PreparedCaches | None = None,
         layout: ImageLayout | None = None,
     ) -> None:
         needs = needs or Needs()
@@ -84,7 +82,6 @@ class Attachments:
         self.has_policy = policy is not None
         choose_exporters = options.get("choose_exporters")
         self.chooses_exporters = choose_exporters is not None
-        self._caches = caches
         self._policy: PolicyService | None = None
         self._chosen: ExporterService | None = None
         self._login_lines: deque[str] = deque()
@@ -98,6 +95,7 @@ class Attachments:
         self._secrets = SecretsService(options.get("secrets") or {})
         self._ssh = SshService(options.get("ssh") or {})
         self._uploads = UploadService({**needs.uploads, **options.get("uploads", {})})
+        self.uploads = tuple(self._uploads.uploads)
         self._receivers: dict[int, Receiver] = {}
         self.unary.update(self._auth.methods())
         if self.local_dirs:
@@ -122,17 +120,20 @@ class Attachments:
             self.unary.update(self._chosen.methods())
         if self._receivers or self.chooses_exporters:
             self.streaming.update(FileSendService(self._receivers).methods())
-        if stores := self._stores():
-            self.streaming.update(ContentService(stores).methods())
-
-    def _stores(self) -> dict[str, ContentStore]:
-        """Return the content stores by the id that the daemon uses."""
-        stores = {OCI_STORE_PREFIX + name: ContentStore(ImageLayout(path)) for name, path in self.layouts.items()}
-        if self._caches is not None:
-            stores.update(self._caches.stores)
+        self._stores = {OCI_STORE_PREFIX + name: ContentStore(ImageLayout(path)) for name, path in self.layouts.items()}
         if self.layout is not None:
-            stores[EXPORT_STORE_ID] = ContentStore(self.layout, writable=True)
-        return stores
+            self._stores[EXPORT_STORE_ID] = ContentStore(self.layout, writable=True)
+        self.streaming.update(ContentService(self._stores).methods())
+
+    def add_stores(self, stores: Mapping[str, ContentStore]) -> None:
+        """Serve the stores of a build's local caches; may be called while the session runs.
+
+        Builds of one session may use the same directory, one to read it and one to write it.
+        """
+        for store_id, store in stores.items():
+            known = self._stores.get(store_id)
+            writable = store.writable or (known is not None and known.writable)
+            self._stores[store_id] = replace(store, writable=writable)
 
     def _add_chosen(self, first: int, exporters: Sequence[Exporter]) -> None:
         """Receive what exporters send that were chosen while the build ran; their ids follow those of the request."""
@@ -195,12 +196,10 @@ class Attachments:
         return None
 
     def finish(self, exporters: Sequence[Exporter], response: Mapping[str, str]) -> None:
-        """Record a finished image, and a finished cache, in the index of its layout: the daemon leaves that to us.
+        """Record a finished image in the layout's index: the daemon leaves that to us.
 
         Reference: client/solve.go, the handling of ``containerimage.descriptor``.
         """
-        if self._caches is not None:
-            self._caches.finish(response)
         if self.layout is None or not any(isinstance(one.output, OutputLayout) for one in exporters):
             return
         text = response.get("containerimage.descriptor", "")

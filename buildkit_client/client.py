@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from hashlib import sha256
@@ -20,7 +20,7 @@ from buildkit_client.errors import BuildKitError, DaemonError, OptionError, Solv
 from buildkit_client.gateway import BuildFunction, Gateway, GatewayResult, GatewayRun
 from buildkit_client.history import History
 from buildkit_client.image_layouts import resolve_layout_contexts
-from buildkit_client.local_cache import prepare_caches
+from buildkit_client.local_cache import PreparedCaches, prepare_caches
 from buildkit_client.oci.layout import ImageLayout
 from buildkit_client.options import OutputLayout, RawFrontend
 from buildkit_client.options.needs import Needs
@@ -176,25 +176,21 @@ class Client:
         self, spec: SolveSpec, served: SessionOptions, needs: Needs, session: BuildSession | None, ref: str
     ) -> Iterator[RunningBuild]:
         """Run a build in a session given, or in one of its own."""
-        if session is not None:
-            _check_needs(session, needs)
-            spec = replace(spec, frontend_inputs={**needs.inputs, **spec.frontend_inputs})
-            yield from _solving(self._channel, session, spec, ref)
-            return
         caches = prepare_caches(spec.cache_imports, spec.cache_exports)
-        attachments = Attachments(served, needs=needs, exporters=spec.exporters, caches=caches)
-        spec = replace(
-            spec,
-            build=_resolved(spec.build, attachments.layouts),
-            cache_imports=caches.imports,
-            cache_exports=caches.exports,
-            frontend_inputs={**needs.inputs, **spec.frontend_inputs},
-        )
-        owned = self._start_session(attachments)
-        try:
-            yield from _solving(self._channel, owned, spec, ref)
-        finally:
-            owned.close()
+        with ExitStack() as stack:
+            if session is None:
+                attachments = Attachments(served, needs=needs, exporters=spec.exporters)
+                session = stack.enter_context(self._start_session(attachments))
+            _check_needs(session, needs)
+            session._attachments.add_stores(caches.stores)
+            spec = replace(
+                spec,
+                build=_resolved(spec.build, session._attachments.layouts),
+                cache_imports=caches.imports,
+                cache_exports=caches.exports,
+                frontend_inputs={**needs.inputs, **spec.frontend_inputs},
+            )
+            yield from _solving(self._channel, session, spec, ref, caches)
 
     def solve(
         self,
@@ -406,8 +402,9 @@ class Client:
 class RunningBuild:
     """A build in progress; made by :meth:`Client.start_solve`."""
 
-    def __init__(self, solve: Solve, session: BuildSession, spec: SolveSpec) -> None:
+    def __init__(self, solve: Solve, session: BuildSession, spec: SolveSpec, caches: PreparedCaches) -> None:
         self._solve = solve
+        self._caches = caches
         self._session = session
         self._spec = spec
 
@@ -415,6 +412,11 @@ class RunningBuild:
     def ref(self) -> str:
         """Id of the build in the daemon's history."""
         return self._solve.ref
+
+    @property
+    def vanished_files(self) -> tuple[str, ...]:
+        """As :attr:`BuildSession.vanished_files`, of the session that serves the build."""
+        return self._session.vanished_files
 
     def cancel(self) -> None:
         """Cancel the build; may be called from any thread."""
@@ -430,6 +432,7 @@ class RunningBuild:
             if (error := attachments.error(said)) is not None:
                 raise error from exc
             raise
+        self._caches.finish(result.exporter_response)
         attachments.finish(self._spec.exporters, result.exporter_response)
         return result
 
@@ -444,7 +447,9 @@ class RunningBuild:
             apart(gateway.close)
 
 
-def _solving(channel: Channel, session: BuildSession, spec: SolveSpec, ref: str) -> Iterator[RunningBuild]:
+def _solving(
+    channel: Channel, session: BuildSession, spec: SolveSpec, ref: str, caches: PreparedCaches
+) -> Iterator[RunningBuild]:
     attachments = session._attachments
     request = spec.to_request(
         ref or new_id(),
@@ -454,7 +459,7 @@ def _solving(channel: Channel, session: BuildSession, spec: SolveSpec, ref: str)
     )
     solve = apart(partial(Solve, channel, session._session, request), undo=Solve.close)
     try:
-        yield RunningBuild(solve, session, spec)
+        yield RunningBuild(solve, session, spec, caches)
     finally:
         apart(solve.close)
 
@@ -502,11 +507,6 @@ def _check_shared(session: BuildSession, served: SessionOptions, wanted: SpecOpt
             )
         if isinstance(exporter.output, OutputLayout) and session._attachments.layout is None:
             raise OptionError("the shared session has no OCI image layout", hint="give layout= to open_session")
-    if any(cache.type == "local" for cache in (*wanted.get("cache_imports", ()), *wanted.get("cache_exports", ()))):
-        raise OptionError(
-            "a build in a shared session cannot use a cache of type local",
-            hint="leave out session=, so that the build has its own, or use a registry cache",
-        )
     return {}
 
 
@@ -515,7 +515,7 @@ def _check_needs(session: BuildSession, needs: Needs) -> None:
     for what, names, has in (
         ("directory", needs.local_dirs, session._attachments.local_dirs),
         ("OCI image layout", needs.layouts, session._attachments.layouts),
-        ("stream", needs.uploads, ()),
+        ("stream", needs.uploads, session._attachments.uploads),
     ):
         for name in names:
             if name not in has:

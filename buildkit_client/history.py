@@ -98,12 +98,12 @@ class History:
     # -- records -----------------------------------------------------------------------------------------------
 
     def list(self, filters: Sequence[str] = (), *, limit: int = 0, ref: str = "") -> builtins.list[BuildRecord]:
-        """Return builds: those that run first, then those that ended, in the daemon's order.
+        """Return builds: first those that run, then those that ended, in the order of their refs; see ``limit``.
 
         Args:
             filters: Of builds that ended, one must match; the terms of one, separated by commas, must all match.
                 For example ``status==error``, ``repository~=example``, ``startedAt>1h``, ``duration>=30s``.
-            limit: Of builds that ended, only so many, the newest; 0 for all.
+            limit: Of builds that ended, only so many, the newest, and the newest first; 0 for all.
             ref: Only this build.
 
         Raises:
@@ -125,7 +125,7 @@ class History:
         Args:
             filters: See :meth:`list`; for builds that ended before the call.
             limit: See :meth:`list`; for builds that ended before the call.
-            ref: Only this build; it need not exist.
+            ref: Only this build; it need not exist. Its record is not removed as long as somebody follows it so.
             active_only: Leave out builds that ended before the call.
             is_live: Go on with what happens; otherwise end with what is known.
         """

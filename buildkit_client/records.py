@@ -319,7 +319,10 @@ class BuildRecord:
 
 
 BuildEventKind = Literal["started", "complete", "deleted"]
-"""What happened to a build: it runs, it ended, or its record was removed."""
+"""What happened to a build: it runs, it ended (again when its record changes), or its record was removed.
+
+A daemon (v0.34) says nothing about the removal of a record that somebody once asked for by its ref.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from convox.build_errors import unreachable, unusable_tls
 from convox.buildkitd_setup import ProgramsMissingError
-from convox.errors import BuilderError, RackError
+from convox.errors import BuilderError
 from convox.settings import quieten_libraries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from buildkit_client import Client
     from buildkit_client.oci import CredentialsProvider
@@ -70,44 +70,19 @@ def _reach(rack: Rack, address: str) -> Client:
     return client
 
 
-def credentials(rack: Rack, *, docker_config_path: Path) -> CredentialsProvider:
-    """Return where the rack's builds find registry credentials.
-
-    The rack's own come first: Docker Hub's for all names of the hub and no other host, the registry's for its host.
-    After them, docker's configuration.
+def credentials(
+    rack: Rack, *, docker_config_path: Path, environ: Mapping[str, str] | None = None
+) -> CredentialsProvider:
+    """Return where the rack's builds find registry credentials; see :func:`convox.logins.rack_credentials`.
 
     Args:
         rack: Has the logins.
         docker_config_path: Docker's ``config.json``; may be missing.
+        environ: The environment, for Amazon's keys; None for none.
 
     Raises:
-        RackError: Only one of a user name and its password is set.
+        RackError: A login is not whole, or is none that its registry takes.
     """
-    from buildkit_client.oci import (  # noqa: PLC0415 (not needed by every command)
-        ChainCredentials,
-        Credentials,
-        DockerConfig,
-        DockerHubCredentials,
-        StaticCredentials,
-    )
+    from convox.logins import rack_credentials  # noqa: PLC0415 (not needed by every command)
 
-    providers: list[CredentialsProvider] = []
-    if hub := _login(rack, "docker_hub"):
-        providers.append(DockerHubCredentials(*hub, source="rack param docker_hub_username"))
-    if (login := _login(rack, "registry")) and rack.param("registry"):
-        providers.append(
-            StaticCredentials({rack.registry_host: Credentials(*login)}, source="rack param registry_username")
-        )
-    return ChainCredentials(*providers, DockerConfig(docker_config_path))
-
-
-def _login(rack: Rack, prefix: str) -> tuple[str, str] | None:
-    username, password = rack.param(f"{prefix}_username"), rack.param(f"{prefix}_password")
-    if bool(username) != bool(password):
-        missing = "password" if username else "username"
-        raise RackError(
-            f"the rack has no param {prefix}_{missing}",
-            why="a user name and its password are only of use together",
-            hint=f"convox rack params set {prefix}_{missing}=…",
-        )
-    return (username, password) if username else None
+    return rack_credentials(rack, docker_config_path=docker_config_path, environ=environ)

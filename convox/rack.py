@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import secrets
+import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from convox.errors import RackError
 from convox.private_files import locked_folder, make_private_folder, read_private_file, write_private_file
-from convox.rack_params import BY_NAME
+from convox.rack_params import DEFAULT_PROVIDER, default_of
 from convox.settings import LOCAL_RACK
 
 if TYPE_CHECKING:
@@ -50,8 +52,7 @@ class Rack:
 
     def param(self, name: str) -> str:
         """Return a parameter's value, its default when it is not set, empty when it has none."""
-        known = BY_NAME.get(name)
-        return self.params.get(name) or (known.default if known else "")
+        return self.params.get(name) or default_of(name, self.params.get("provider") or DEFAULT_PROVIDER)
 
     @property
     def provider(self) -> str:
@@ -212,6 +213,32 @@ def create_rack(config_path: Path, name: str, params: Mapping[str, str] | None =
     if not _make(rack):
         raise RackError(f"rack {name} already exists", hint="choose another name")
     return rack
+
+
+def remove_rack(config_path: Path, name: str) -> None:
+    """Take a rack away: its parameters, logins, logs and images, and its records where they lie in its folder.
+
+    The choice of ``convox switch`` is taken back where it is this rack. Images in a registry, and records in a database
+    elsewhere, stay.
+
+    Args:
+        config_path: The config folder.
+        name: The whole name.
+
+    Raises:
+        RackError: There is no such rack, or it cannot be removed.
+    """
+    rack = get_rack(config_path, name, is_exact=True)
+    with _failing(f"cannot uninstall rack {name}"):
+        # First out of sight, as a whole: what is half removed is no rack.
+        hidden = rack.path.with_name(f".{name}.{secrets.token_hex(8)}")
+        rack.path.rename(hidden)
+        chosen = config_path / "current"
+        data = read_private_file(chosen, limit_bytes=_MAX_PARAMS_BYTES)
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            if data is not None and json.loads(data)["name"] == name:
+                chosen.unlink()
+        shutil.rmtree(hidden)
 
 
 def update_params(rack: Rack, changes: Mapping[str, str]) -> Rack:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from convox.build_args import looks_secret
 from convox.errors import RackError
+from convox.provider_params import provider_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -231,6 +232,14 @@ _MASKED_BY_CONVOX = frozenset(
 )
 
 
+def default_of(name: str, provider: str) -> str:
+    """Return what counts for a parameter that a rack of some provider does not set, empty for nothing."""
+    param = BY_NAME.get(name)
+    if param is not None and param.has_effect:
+        return param.default
+    return provider_defaults(provider).get(name, "") or (param.default if param else "")
+
+
 def is_masked(name: str) -> bool:
     """Say whether a parameter's value is a secret.
 
@@ -256,7 +265,9 @@ class ParamsView:
 
 
 def view_params(values: Mapping[str, str], *, group: str = "", is_revealed: bool = False) -> ParamsView:
-    """Return the parameters of a rack for display: ours with their defaults, and all others that are set.
+    """Return the parameters of a rack for display: ours and those of its provider's builds with their defaults.
+
+    All others are shown where they are set.
 
     Args:
         values: What the rack has set.
@@ -266,7 +277,9 @@ def view_params(values: Mapping[str, str], *, group: str = "", is_revealed: bool
     Raises:
         RackError: No group has that name, or several begin with it.
     """
-    shown = {param.name: param.default for param in PARAMS if param.has_effect} | dict(values)
+    provider = values.get("provider") or DEFAULT_PROVIDER
+    defaults = {param.name: default_of(param.name, provider) for param in PARAMS if param.is_known_to(provider)}
+    shown = {name: default for name, default in defaults.items() if default or BY_NAME[name].has_effect} | dict(values)
     notice = ""
     if group:
         resolved = resolve_group(group)

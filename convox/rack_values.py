@@ -14,7 +14,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
+from buildkit_client import ConnectError, parse_address
 from convox.errors import RackError, UsageError
+from convox.provider_params import provider_defaults
 from convox.rack_params import BY_NAME, DEFAULT_PROVIDER, INSTALL_ONLY, PARAMS, Param, is_masked
 
 if TYPE_CHECKING:
@@ -28,18 +30,14 @@ MAX_SECRET_BYTES = 64 * 1024
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
+_USED = frozenset({("do", "token")})
+"""Convox's parameters for clusters that have an effect here: this one opens DigitalOcean's registry."""
+
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
 _PATH_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _REGISTRY = re.compile(rf"{_HOST}(?::\d{{1,5}})?(?:/{_PATH_PART})*")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?")
 _STORE = re.compile(r"(?:sqlite:///|postgres(?:ql)?://)\S+")
-_BUILDERS = (
-    re.compile(r"unix:///\S+"),
-    re.compile(rf"tcp://{_HOST}:\d{{1,5}}"),
-    re.compile(r"(?:docker|podman|nerdctl)-container://[^\s/@]+"),
-    re.compile(r"kube-pod://[^\s/@]+"),
-    re.compile(rf"ssh://(?:[^\s/@:]+@)?{_HOST}(?::\d{{1,5}})?(?:/\S*)?"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +137,12 @@ def _decode_secret(name: str, data: bytes, source: str) -> str:
 
 
 def check_params(
-    params: Mapping[str, str], current: Mapping[str, str], *, cwd: Path, is_forced: bool = False
+    params: Mapping[str, str],
+    current: Mapping[str, str],
+    *,
+    cwd: Path,
+    is_forced: bool = False,
+    is_install: bool = False,
 ) -> CheckedParams:
     """Check values that are to be set, and bring them into the form they are stored in.
 
@@ -148,6 +151,7 @@ def check_params(
         current: What the rack has set now.
         cwd: What the relative path of a file counts from.
         is_forced: Accept names that nobody knows, and files that do not exist.
+        is_install: Whether the rack is being made: some parameters can only be set then.
 
     Raises:
         RackError: A parameter is unknown, cannot be set any more, or has a value that does not fit. The text has no
@@ -156,12 +160,13 @@ def check_params(
     Reference: convox/convox pkg/cli/rack.go, validateAndMutateParams.
     """
     for name in params:
-        if name in INSTALL_ONLY:
+        if name in INSTALL_ONLY and not is_install:
             raise RackError(f"param '{name}' can only be set during rack installation")
     provider = params.get("provider") or current.get("provider") or DEFAULT_PROVIDER
+    of_provider = provider_defaults(provider)
     if not is_forced:
         for name in params:
-            if name not in BY_NAME or not BY_NAME[name].is_known_to(provider):
+            if name not in of_provider and (name not in BY_NAME or not BY_NAME[name].is_known_to(provider)):
                 raise _unknown(name, provider)
     checked: dict[str, str] = {}
     warnings: list[str] = []
@@ -175,8 +180,10 @@ def check_params(
             checked[name] = ""
             continue
         if param is None:
-            checked[name] = value
-            warnings.append(f"param '{name}' is unknown and has no effect")
+            checked[name] = _check_line(name, value)
+            if (provider, name) not in _USED:
+                what = "is kept and has no effect here" if name in of_provider else "is unknown and has no effect"
+                warnings.append(f"param '{name}' {what}")
             continue
         checked[name] = _check_value(param, value, cwd, is_forced=is_forced)
         if not param.has_effect:
@@ -190,7 +197,7 @@ def _needs_value(name: str) -> RackError:
 
 
 def _unknown(name: str, provider: str) -> RackError:
-    known = [param.name for param in PARAMS if param.is_known_to(provider)]
+    known = [*(param.name for param in PARAMS if param.is_known_to(provider)), *provider_defaults(provider)]
     close = difflib.get_close_matches(name, known, n=1)
     # The second line is set in under the first, which is printed after "ERROR: ".
     suggestion = f"\n       Did you mean '{close[0]}'?" if close else ""
@@ -267,20 +274,36 @@ def _check_value(param: Param, value: str, cwd: Path, *, is_forced: bool) -> str
                 raise RackError(f"param '{name}' must be a host name (got {_quote(value)})")
             return value
         case "text":
-            if "\n" in value or "\0" in value:
-                raise RackError(f"param '{name}' must be one line")
-            return value
+            return _check_line(name, _packed_key(value) if name == "registry_password" else value)
+
+
+def _check_line(name: str, value: str) -> str:
+    if "\n" in value or "\0" in value:
+        raise RackError(f"param '{name}' must be one line")
+    return value
+
+
+def _packed_key(value: str) -> str:
+    """Return a key file in JSON, as Google hands them out, in one line; any other value as it is."""
+    try:
+        key = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return json.dumps(key, separators=(",", ":")) if isinstance(key, dict) else value
 
 
 def _check_builder(name: str, address: str) -> str:
-    if any(shape.fullmatch(address) for shape in _BUILDERS):
-        return address
-    got = "" if "@" in address else f" (got {_quote(address)})"
-    raise RackError(
-        f"param '{name}' must be an address of buildkitd{got}",
-        hint="for example unix:///run/buildkit/buildkitd.sock, tcp://HOST:1234, docker-container://NAME, "
-        "kube-pod://POD or ssh://USER@HOST",
-    )
+    try:
+        parse_address(address)
+    except ConnectError as exc:
+        got = "" if "@" in address else f" (got {_quote(address)})"
+        raise RackError(
+            f"param '{name}' must be an address of buildkitd{got}",
+            why=": ".join(part for part in (str(exc), exc.why) if part),
+            hint="for example unix:///run/buildkit/buildkitd.sock, tcp://HOST:1234, docker://, "
+            "docker-container://NAME, kube-pod://POD or ssh://USER@HOST",
+        ) from exc
+    return address
 
 
 def _check_registry(name: str, value: str) -> str:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 PROGRAM = "buildkit-client"
 _DEFAULT_ADDRESS = "unix:///run/buildkit/buildkitd.sock"  # util/appdefaults/appdefaults_unix.go
+_DEFAULT_ROOT = "/var/lib/buildkit"
 
-_FORMAT = Flag("format", "Print with a Go template, e.g. '{{json .}}' (json, fields, range)")
+_FORMAT = Flag("format", "Print with a Go template, e.g. '{{json .}}'")
 _FILTER = Flag("filter", "Only records that match this containerd filter", "strings", ("f",))
 _VERBOSE = Flag("verbose", "Print everything that is known", "bool", ("v",))
 
@@ -76,12 +77,62 @@ _PRUNE = Command(
     ),
 )
 
+_PRUNE_HISTORIES = Command(
+    "prune-histories",
+    "clean up build histories",
+    "buildkit_client.cli.debug_history:run_prune_histories",
+    flags=(_FORMAT,),
+)
+
 _DEBUG = Command(
     "debug",
     "debug utilities",
     commands=(
+        Command(
+            "dump-llb",
+            "show an LLB definition, from a file or standard input; needs no daemon",
+            "buildkit_client.cli.debug_llb:run_dump_llb",
+            flags=(Flag("dot", "Print a graph for Graphviz", "bool"),),
+            arguments="<llbfile>",
+        ),
+        Command(
+            "dump-metadata",
+            "show the daemon's metadata; needs the daemon NOT to run",
+            "buildkit_client.cli.debug_metadata:run_dump_metadata",
+            flags=(Flag("root", "the daemon's state directory", default=_DEFAULT_ROOT),),
+        ),
         Command("workers", "list workers", "buildkit_client.cli.debug:run_workers", flags=(_FILTER, _VERBOSE, _FORMAT)),
         Command("info", "display internal information", "buildkit_client.cli.debug:run_info", flags=(_FORMAT,)),
+        Command(
+            "monitor",
+            "display build events",
+            "buildkit_client.cli.debug_history:run_monitor",
+            flags=(
+                Flag("completed", "also builds that ended before", "bool"),
+                Flag("ref", "only this build"),
+            ),
+        ),
+        Command(
+            "logs",
+            "display build logs",
+            "buildkit_client.cli.debug_history:run_logs",
+            flags=(
+                Flag("progress", "how progress is shown: auto, plain, tty, rawjson, quiet", default="auto"),
+                Flag("trace", "print the OpenTelemetry trace instead", "bool"),
+            ),
+        ),
+        Command(
+            "ctl",
+            "control build records",
+            "buildkit_client.cli.debug_history:run_ctl",
+            flags=(
+                Flag("pin", "Keep the build's record", "bool"),
+                Flag("unpin", "Let the build's record be removed when it is old", "bool"),
+                Flag("delete", "Remove the build's record", "bool"),
+            ),
+        ),
+        Command("get", "retrieve a blob from the daemon's content store", "buildkit_client.cli.debug_history:run_get"),
+        Command("histories", "list build records", "buildkit_client.cli.debug_history:run_histories", flags=(_FORMAT,)),
     ),
 )
 
@@ -119,5 +170,5 @@ def command_tree(environ: Mapping[str, str]) -> Command:
             Flag("timeout", "seconds to wait for the daemon's first answer", "int", default=5),
             Flag("wait", "wait until the daemon can be reached", "bool"),
         ),
-        commands=(_DISK_USAGE, _PRUNE, _BUILD, _DEBUG, _DIAL_STDIO),
+        commands=(_DISK_USAGE, _PRUNE, _PRUNE_HISTORIES, _BUILD, _DEBUG, _DIAL_STDIO),
     )

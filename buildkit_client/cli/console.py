@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from buildkit_client.errors import BuildKitError
@@ -38,6 +39,15 @@ def write_out(text: str) -> None:
     """
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def write_pieces(pieces: Iterable[str]) -> None:
+    """Write texts to standard output as one; of an iterator that fails, what came before."""
+    written: list[str] = []
+    try:
+        written.extend(pieces)
+    finally:
+        write_out("".join(written))
 
 
 def write_error(text: str) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from buildkit_client.cli.connection import open_client
-from buildkit_client.cli.console import EXIT_OK, CommandError, write_out
+from buildkit_client.cli.console import EXIT_OK, CommandError, write_out, write_pieces
+from buildkit_client.cli.go_values import Named, Nil, Record
 from buildkit_client.cli.tabwriter import tabulate
-from buildkit_client.cli.template import Record, render_template
+from buildkit_client.cli.template import Template
 from buildkit_client.cli.values import format_duration
 from buildkit_client.errors import BuildKitError
 from buildkit_client.progress.measure import format_bytes
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from buildkit_client.cli.flags import Invocation
-    from buildkit_client.records import DaemonInfo, GcPolicy, Worker
+    from buildkit_client.records import CdiDevice, DaemonInfo, GcPolicy, Worker
 
 
 def run_workers(invocation: Invocation) -> int:
@@ -29,9 +30,8 @@ def run_workers(invocation: Invocation) -> int:
             workers = client.list_workers(invocation.texts("filter"))
         except BuildKitError as exc:
             raise CommandError(exc, "failed to list workers") from exc
-    template = invocation.text("format")
-    if template:
-        write_out(render_template(template, [_go_worker(worker) for worker in workers]) + "\n")
+    if form := invocation.text("format"):
+        write_pieces(Template(form).lines([_go_worker(worker) for worker in workers]))
         return EXIT_OK
     lines = worker_blocks(workers) if invocation.is_set("verbose") else worker_table(workers)
     write_out(tabulate(lines))
@@ -45,11 +45,9 @@ def run_info(invocation: Invocation) -> int:
             info = client.info()
         except BuildKitError as exc:
             raise CommandError(exc, "failed to call info") from exc
-    template = invocation.text("format")
-    if template:
-        write_out(
-            render_template(template, Record((("BuildkitVersion", "buildkitVersion", _go_version(info)),))) + "\n"
-        )
+    if form := invocation.text("format"):
+        value = Record((("BuildkitVersion", "buildkitVersion", _go_version(info)),), "*client.Info")
+        write_pieces(Template(form).lines(value))
         return EXIT_OK
     write_out(tabulate(_version_lines(info), min_width=0, tab_width=0, pad_char=" "))
     return EXIT_OK
@@ -73,11 +71,22 @@ def worker_blocks(workers: Iterable[Worker]) -> list[str]:
     for worker in workers:
         lines += [f"ID:\t{worker.id}", f"Platforms:\t{_platforms(worker)}", *_version_lines(worker.buildkit), "Labels:"]
         lines += [f"\t{key}:\t{worker.labels[key]}" for key in sorted(worker.labels)]
+        if worker.devices:
+            lines.append("Devices:")
+            for device in worker.devices:
+                lines += _device_lines(device)
+            lines.append("")
         for number, policy in enumerate(worker.gc_policies):
             lines.append(f"GC Policy rule#{number}:")
             lines += [f"\t{key}:\t{value}" for key, value in _policy_pairs(policy)]
         lines.append("")
     return lines
+
+
+def _device_lines(device: CdiDevice) -> list[str]:
+    flag = "OnDemand:\ttrue" if device.on_demand else f"AutoAllow:\t{str(device.auto_allow).lower()}"
+    notes = [f"\tAnnotations:\t{key}:\t{device.annotations[key]}" for key in sorted(device.annotations)]
+    return [f"\tName:\t{device.name}", f"\t{flag}", *notes]
 
 
 def _policy_pairs(policy: GcPolicy) -> Iterable[tuple[str, str]]:
@@ -124,12 +133,14 @@ def _go_version(info: DaemonInfo) -> Record:
             ("Version", "version", info.version),
             ("Revision", "revision", info.revision),
             ("DockerfileVersion", "dockerfileVersion" if info.dockerfile_version else "", info.dockerfile_version),
-        )
+        ),
+        "client.BuildkitVersion",
     )
 
 
 def _go_worker(worker: Worker) -> Record:
     """Reference: client/workers.go, WorkerInfo."""
+    devices = [_go_device(device) for device in worker.devices]
     return Record(
         (
             ("ID", "id", worker.id),
@@ -137,32 +148,52 @@ def _go_worker(worker: Worker) -> Record:
             ("Platforms", "platforms", [_go_platform(platform) for platform in worker.platforms]),
             ("GCPolicy", "gcPolicy", [_go_policy(policy) for policy in worker.gc_policies]),
             ("BuildkitVersion", "buildkitVersion", _go_version(worker.buildkit)),
-            ("CDIDevices", "cdiDevices", None),
-        )
+            ("CDIDevices", "cdiDevices", devices or Nil("[]client.CDIDevice")),
+        ),
+        "*client.WorkerInfo",
+    )
+
+
+def _go_device(device: CdiDevice) -> Record:
+    """Reference: client/info.go, CDIDevice."""
+    return Record(
+        (
+            ("Name", "name", device.name),
+            ("AutoAllow", "autoAllow", device.auto_allow),
+            ("Annotations", "annotations", dict(device.annotations) or Nil("map[string]string")),
+            ("OnDemand", "onDemand", device.on_demand),
+        ),
+        "client.CDIDevice",
     )
 
 
 def _go_platform(platform: str) -> Record:
+    """Reference: OCI image-spec, specs-go/v1/descriptor.go, Platform."""
     system, _, rest = platform.partition("/")
     architecture, _, variant = rest.partition("/")
     return Record(
         (
             ("Architecture", "architecture", architecture),
             ("OS", "os", system),
+            ("OSVersion", "", ""),
+            ("OSFeatures", "", Nil("[]string")),
             ("Variant", "variant" if variant else "", variant),
-        )
+        ),
+        "v1.Platform",
     )
 
 
 def _go_policy(policy: GcPolicy) -> Record:
     """Reference: client/prune.go, PruneInfo."""
+    keep_duration = Named(policy.keep_duration_ns, format_duration(policy.keep_duration_ns), "time.Duration")
     return Record(
         (
             ("All", "all", policy.all),
-            ("Filter", "filter", list(policy.filters) or None),
-            ("KeepDuration", "keepDuration", policy.keep_duration_ns),
+            ("Filter", "filter", list(policy.filters) or Nil("[]string")),
+            ("KeepDuration", "keepDuration", keep_duration),
             ("ReservedSpace", "reservedSpace", policy.reserved_bytes),
             ("MaxUsedSpace", "maxUsedSpace", policy.max_used_bytes),
             ("MinFreeSpace", "minFreeSpace", policy.min_free_bytes),
-        )
+        ),
+        "client.PruneInfo",
     )

@@ -80,6 +80,7 @@ class Command:
         commands: The commands inside it.
         aliases: Other names.
         example: How it is used, for the help.
+        arguments: What follows the flags, for the help.
         is_hidden: Left out of lists.
     """
 
@@ -90,6 +91,7 @@ class Command:
     commands: tuple[Command, ...] = ()
     aliases: tuple[str, ...] = ()
     example: str = ""
+    arguments: str = ""
     is_hidden: bool = False
 
     def find(self, name: str) -> Command | None:

@@ -56,10 +56,12 @@ def _usage(command: Command, full_name: str, is_root: bool) -> list[str]:
     text = full_name
     if is_root:
         text += " [global options]"
-    elif command.flags:
+    elif not command.commands:
         text += " [options]"
     if command.commands:
         text += " [command [command options]]"
+    if command.arguments:
+        text += f" {command.arguments}"
     return [text]
 
 

@@ -5,13 +5,13 @@ Reference: cmd/buildctl/diskusage.go and prune.go.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from buildkit_client.cli.connection import open_client
-from buildkit_client.cli.console import EXIT_OK, CommandError, write_out
+from buildkit_client.cli.console import EXIT_OK, CommandError, write_out, write_pieces
+from buildkit_client.cli.go_values import Named, Nil, Record, go_time
 from buildkit_client.cli.tabwriter import tabulate
-from buildkit_client.cli.template import Record, render_template
+from buildkit_client.cli.template import Template
 from buildkit_client.errors import BuildKitError
 from buildkit_client.progress.measure import format_bytes
 from buildkit_client.progress.rawjson import format_time
@@ -36,9 +36,8 @@ def run_disk_usage(invocation: Invocation) -> int:
         except BuildKitError as exc:
             raise CommandError(exc, "failed to call diskusage") from exc
     records.sort(key=lambda record: (record.size_bytes, record.id))
-    template = invocation.text("format")
-    if template:
-        write_out(render_template(template, [_go_record(record) for record in records]) + "\n")
+    if form := invocation.text("format"):
+        write_pieces(Template(form).lines([_go_record(record) for record in records]))
         return EXIT_OK
     lines = verbose_lines(records) if invocation.is_set("verbose") else table_lines(records)
     write_out(tabulate(lines))
@@ -49,7 +48,8 @@ def run_disk_usage(invocation: Invocation) -> int:
 
 def run_prune(invocation: Invocation) -> int:
     """Remove records of the build cache and print them as they go."""
-    template = invocation.text("format")
+    form = invocation.text("format")
+    template = Template(form) if form else None
     total = 0
     is_first = True
     with open_client(invocation) as client:
@@ -63,8 +63,8 @@ def run_prune(invocation: Invocation) -> int:
                 min_free_bytes=int(invocation.number("free-storage") * _BYTES_PER_MB),
             ):
                 total += record.size_bytes
-                if template:
-                    write_out(render_template(template, _go_record(record)) + "\n")
+                if template is not None:
+                    write_pieces(template.lines(_go_record(record)))
                     continue
                 if invocation.is_set("verbose"):
                     text = tabulate(verbose_lines([record]))
@@ -76,7 +76,7 @@ def run_prune(invocation: Invocation) -> int:
                 write_out(text)
         except BuildKitError as exc:
             raise CommandError(exc, "failed to call prune") from exc
-    if not template:
+    if template is None:
         write_out(tabulate([f"Total:\t{format_bytes(total)}"]))
     return EXIT_OK
 
@@ -130,28 +130,26 @@ def _go_bool(value: bool) -> str:
     return "true" if value else "false"
 
 
-def go_time(moment_ns: int) -> str:
-    """Write a moment as Go prints one in UTC: ``2025-01-02 03:04:05.06 +0000 UTC``."""
-    seconds, nanos = divmod(moment_ns, _NS_PER_S)
-    fraction = f".{nanos:09d}".rstrip("0") if nanos else ""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}{fraction} +0000 UTC"
-
-
 def _go_record(record: UsageRecord) -> Record:
     """Reference: client/diskusage.go, UsageInfo."""
-    last_used = None if record.last_used_at_ns is None else format_time(record.last_used_at_ns)
+    last_used = Nil("*time.Time") if record.last_used_at_ns is None else _go_moment(record.last_used_at_ns)
     return Record(
         (
             ("ID", "id", record.id),
             ("Mutable", "mutable", record.is_mutable),
             ("InUse", "inUse", record.is_in_use),
             ("Size", "size", record.size_bytes),
-            ("CreatedAt", "createdAt", format_time(record.created_at_ns)),
+            ("CreatedAt", "createdAt", _go_moment(record.created_at_ns)),
             ("LastUsedAt", "lastUsedAt", last_used),
             ("UsageCount", "usageCount", record.usage_count),
-            ("Parents", "parents", list(record.parents) or None),
+            ("Parents", "parents", list(record.parents) or Nil("[]string")),
             ("Description", "description", record.description),
-            ("RecordType", "recordType", record.record_type),
+            ("RecordType", "recordType", Named(record.record_type, record.record_type, "client.UsageRecordType")),
             ("Shared", "shared", record.is_shared),
-        )
+        ),
+        "*client.UsageInfo",
     )
+
+
+def _go_moment(moment_ns: int) -> Named:
+    return Named(format_time(moment_ns), go_time(moment_ns), "time.Time")

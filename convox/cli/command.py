@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # The context's type moved between releases of typer and is not public in all of them: Any, here and below.
 
-_ANYWHERE = (
+ANYWHERE = (
     Flag(name="app", spellings=("-a", "--app")),
     Flag(name="rack", spellings=("-r", "--rack")),
     Flag(name="wait", spellings=("-w", "--wait"), takes_value=False),
@@ -33,8 +33,6 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words after the command into the values of its parameters."""
-        if ctx.resilient_parsing:  # a shell asks what could come next
-            return list(super().parse_args(ctx, args))
         line = read_line(command_flags(self), args)
         if line.asks_help:
             _show_help(ctx)
@@ -73,30 +71,27 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Find the command among the words; flags that stand before it are given to it."""
-        if ctx.resilient_parsing:
-            return list(super().parse_args(ctx, args))
         own = self.get_command(ctx, self.own_command) if self.own_command else None
-        flags = command_flags(own) if own is not None else _ANYWHERE
+        flags = command_flags(own) if own is not None else ANYWHERE
         place = find_command_word(flags, args)
         if place is not None and args[place] != self.own_command and self.get_command(ctx, args[place]) is not None:
             words = [args[place], *args[:place], *args[place + 1 :]]
         elif own is not None:
-            if place is not None:
+            if place is not None and not any(param.param_type_name == "argument" for param in own.params):
                 self._refuse(ctx, args[place], "0 args required")
             if read_line(flags, args).asks_help:
                 _show_help(ctx)
             words = [self.own_command, *args]
         elif place is None:
-            read_line(_ANYWHERE, args)  # refuses an unknown flag
+            read_line(ANYWHERE, args)  # refuses an unknown flag
             _show_help(ctx)
         else:
             path = " ".join([*_path(ctx).split()[1:], args[place]])
             self._refuse(ctx, args[place], f"unknown command: {path}")
         return list(super().parse_args(ctx, words))
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return no flag but to a shell that completes: ``--help`` is read with the other words, see above."""
-        return super().get_help_option(ctx) if ctx.resilient_parsing else None
+    def get_help_option(self, ctx: Any) -> None:
+        """Return no flag: ``--help`` is read with the other words, see above."""
 
     def get_help(self, ctx: Any) -> str:
         """Return the help text; see :func:`convox.cli.help.group_help`."""

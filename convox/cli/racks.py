@@ -155,10 +155,103 @@ def install_rack(
         cx.hide_params(given)
         values = read_secret_values(given, cwd=cx.settings.cwd, stdin=sys.stdin.buffer)
         cx.hide_params(values)
-        checked = check_params({**values, "provider": provider}, {}, cwd=cx.settings.cwd)
+        checked = check_params({**values, "provider": provider}, {}, cwd=cx.settings.cwd, is_install=True)
         create_rack(cx.settings.config_path, name, checked.values)
     for warning in checked.warnings:
         cx.console.notice(f"WARNING: {warning}")
+
+
+@rack_app.command("uninstall", cls=Command)
+def uninstall_rack(
+    ctx: typer.Context,
+    *,
+    name: Annotated[str, typer.Argument(metavar="name", show_default=False)],
+    app: HiddenAppOption = None,  # noqa: ARG001
+    wait: WaitOption = False,  # noqa: ARG001
+) -> None:
+    """Uninstall a rack.
+
+    Its parameters, logins, records, logs and images on this machine are gone afterwards; what is in a registry, or in a
+    database elsewhere, stays. The name has to be given as a whole.
+    """
+    from convox.errors import RackError  # noqa: PLC0415
+    from convox.rack import get_rack, remove_rack  # noqa: PLC0415
+    from convox.store import open_store  # noqa: PLC0415
+    from convox.store.abandoned import fail_abandoned_builds  # noqa: PLC0415
+
+    cx: CliContext = ctx.obj
+    found = get_rack(cx.settings.config_path, name, is_exact=True)
+    cx.hide_params(found.params)
+    with cx.console.step(f"Uninstalling {cx.console.paint(found.name, 'rack')}"):
+        if found.param("store") or (found.path / "store.db").exists():
+            store = open_store(found.store_url, logs_dir=found.logs_path)
+            try:
+                fail_abandoned_builds(store)
+                if unfinished := store.list_unfinished_builds():
+                    raise RackError(
+                        f"rack {found.name} is in use",
+                        why=f"build {unfinished[0].id} of app {unfinished[0].app} is {unfinished[0].status}",
+                    )
+            finally:
+                store.close()
+        remove_rack(cx.settings.config_path, found.name)
+
+
+@rack_app.command("pull-secret", cls=Command)
+def show_pull_secret(
+    ctx: typer.Context,
+    *,
+    rack: RackOption = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="name", help="name of the secret (docker-hub-authentication)")
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option("-n", "--namespace", metavar="namespace", help="namespace (kubectl's current one)")
+    ] = None,
+    service_account: Annotated[
+        str | None,
+        typer.Option("--service-account", metavar="name", help="add the secret to those of a service account"),
+    ] = None,
+    has_all: Annotated[
+        bool, typer.Option("--all", help="logins of the rack's registry and of convox registries too")
+    ] = False,
+    reveal: RevealOption = False,
+    output: OutputOption = None,
+    app: HiddenAppOption = None,  # noqa: ARG001
+    wait: WaitOption = False,  # noqa: ARG001
+) -> None:
+    """Print the Docker Hub login as a Kubernetes secret.
+
+    It is ready for: kubectl apply -f -. Pods use it when it is among the imagePullSecrets of the pod or of its service
+    account; --service-account default makes all pods of a namespace use it. --output json gives the same as JSON.
+    """
+    from convox.errors import UsageError  # noqa: PLC0415
+    from convox.pull_secret import DEFAULT_NAME, pull_logins, secret_objects, to_yaml  # noqa: PLC0415
+
+    cx: CliContext = ctx.obj
+    is_json = cx.wants_json(output)
+    found = cx.current_rack(cx.settings_for(rack=rack))
+    logins = pull_logins(found, has_all=has_all)
+    objects = secret_objects(
+        logins,
+        name=DEFAULT_NAME if name is None else name,
+        namespace=namespace or "",
+        service_account=service_account or "",
+    )
+    if cx.console.is_terminal and not reveal:
+        raise UsageError(
+            "pipe this command into a file or kubectl, or specify --reveal",
+            why="it prints a password",
+            hint="convox rack pull-secret | kubectl apply -f -",
+        )
+    for host, why in logins.left_out.items():
+        cx.console.notice(f"NOTICE: {host} is left out: {why}")
+    if not is_json:
+        cx.console.write(to_yaml(objects).encode())
+    elif len(objects) == 1:
+        cx.console.json(objects[0])
+    else:
+        cx.console.json({"apiVersion": "v1", "kind": "List", "items": objects})
 
 
 @params_app.command("list", cls=Command, hidden=True)

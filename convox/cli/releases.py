@@ -1,8 +1,8 @@
-"""``convox releases``: the list, one release's information, its manifest."""
+"""``convox releases``: the list, one release's information and manifest, new ones from old, and which one is active."""
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,14 +19,18 @@ from convox.cli.params import (
     WaitOption,
     WatchOption,
 )
+from convox.environment import MASK as ENV_MASK
 from convox.errors import NotFoundError
 from convox.models import Release, format_time
 
 if TYPE_CHECKING:
-    from convox.cli.context import CliContext
+    from convox.cli.context import CliContext, Records
+    from convox.output.console import Console
 
-ENV_MASK = "****"
-"""What a value of an environment is shown as."""
+DEPLOYS_NOTHING = "NOTICE: the release is marked as active; nothing is deployed, this convox does not run apps"
+"""What a promotion says on stderr."""
+
+ForceOption = Annotated[bool, typer.Option("--force", help="has no effect: there is nothing to wait for")]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -138,6 +142,129 @@ def show_manifest(
             raise NotFoundError(f"no build for release: {release}", why="it only changes the environment")
         build = records.store.get_build(records.app, record.build)
     cx.console.write(f"{build.manifest.strip()}\n".encode())
+
+
+@app.command("create-from", cls=Command)
+def create_release_from(
+    ctx: typer.Context,
+    *,
+    app: AppOption = None,
+    rack: RackOption = None,
+    build_from: Annotated[
+        str | None, typer.Option("--build-from", metavar="release", help="release whose build is taken")
+    ] = None,
+    env_from: Annotated[
+        str | None, typer.Option("--env-from", metavar="release", help="release whose environment is taken")
+    ] = None,
+    use_active_build: Annotated[
+        bool, typer.Option("--use-active-release-build", help="take the active release's build")
+    ] = False,
+    use_active_env: Annotated[
+        bool, typer.Option("--use-active-release-env", help="take the active release's environment")
+    ] = False,
+    promote: Annotated[bool, typer.Option("--promote", help="promote the release")] = False,
+    output: OutputOption = None,
+    wait: WaitOption = False,  # noqa: ARG001
+) -> None:
+    """Create a new release using the build from one release and the environment from another for an app."""
+    from convox.releases import active_release, choose_release, create_from  # noqa: PLC0415
+
+    cx: CliContext = ctx.obj
+    console = cx.console
+    build_id = choose_release(
+        build_from, is_active=use_active_build, flag="--build-from", active_flag="--use-active-release-build"
+    )
+    env_id = choose_release(
+        env_from, is_active=use_active_env, flag="--env-from", active_flag="--use-active-release-env"
+    )
+    is_json = cx.wants_json(output)
+    console.id_only = is_json
+    with cx.records(app=app, rack=rack) as records:
+        store = records.store
+        active = active_release(store, records.app).id if use_active_build or use_active_env else ""
+        build, env = (store.get_release(records.app, release_id or active).id for release_id in (build_id, env_id))
+        console.print(f"Using build from release: {build}")
+        console.print(f"Using env from release: {env}")
+        made = create_from(store, records.app, build_from=build, env_from=env)
+        console.print(f"Created release: {made.id}")
+        if promote:
+            show_promotion(console, records, made.id)
+        else:
+            console.print(console.paint("OK", "ok"))
+    if is_json:
+        console.json(masked(made).to_json())
+
+
+@app.command("promote", cls=Command)
+def promote_release(
+    ctx: typer.Context,
+    *,
+    release: Annotated[str | None, typer.Argument(metavar="release", show_default=False)] = None,
+    app: AppOption = None,
+    rack: RackOption = None,
+    force: ForceOption = False,  # noqa: ARG001
+    output: OutputOption = None,
+    wait: WaitOption = False,  # noqa: ARG001
+) -> None:
+    """Promote a release.
+
+    Marks it as the active one, the newest where none is named. Nothing is deployed: this convox does not run apps.
+    """
+    from convox.releases import newest_release  # noqa: PLC0415
+
+    cx: CliContext = ctx.obj
+    is_json = cx.wants_json(output)
+    cx.console.id_only = is_json
+    with cx.records(app=app, rack=rack) as records:
+        chosen = (
+            records.store.get_release(records.app, release) if release else newest_release(records.store, records.app)
+        )
+        show_promotion(cx.console, records, chosen.id)
+    if is_json:
+        cx.console.json(masked(chosen).to_json())
+
+
+@app.command("rollback", cls=Command)
+def roll_back(
+    ctx: typer.Context,
+    *,
+    release: ReleaseArgument,
+    app: AppOption = None,
+    rack: RackOption = None,
+    force: ForceOption = False,  # noqa: ARG001
+    print_id: Annotated[bool, typer.Option("--id", help="print the release id alone; the rest goes to stderr")] = False,
+    output: OutputOption = None,
+    wait: WaitOption = False,  # noqa: ARG001
+) -> None:
+    """Copy an old release forward and promote it.
+
+    Marks the copy as the active release. Nothing is deployed: this convox does not run apps.
+    """
+    from convox.releases import copy_forward  # noqa: PLC0415
+
+    cx: CliContext = ctx.obj
+    console = cx.console
+    is_json = cx.wants_json(output)
+    console.id_only = print_id or is_json
+    with cx.records(app=app, rack=rack) as records:
+        with console.step(f"Rolling back to {console.paint(release, 'release')}") as step:
+            made = copy_forward(records.store, records.app, release)
+            step.done(made.id)
+        show_promotion(console, records, made.id)
+    if is_json:
+        console.json(masked(made).to_json())
+    elif print_id:
+        console.print_id(made.id)
+
+
+def show_promotion(console: "Console", records: "Records", release_id: str) -> None:
+    """Mark a release as active and show it as Convox shows a promotion; the first line ends before the work there."""
+    from convox.releases import promote  # noqa: PLC0415
+
+    console.print(f"Promoting {console.paint(release_id, 'release')}... ")
+    promote(records.store, records.app, release_id)
+    console.print(console.paint("OK", "ok"))
+    console.notice(DEPLOYS_NOTHING)
 
 
 def masked(release: Release) -> Release:

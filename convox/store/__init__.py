@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from convox.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from convox.models import App, Build, Release
@@ -23,6 +24,10 @@ class IdTakenError(StoreError):
 
 class TransitionError(StoreError):
     """A build's status cannot move that way: it only goes created, running, then complete or failed."""
+
+
+class BuildInUseError(StoreError):
+    """A build that runs, or that the active release is made of, cannot be removed."""
 
 
 class Store(Protocol):
@@ -67,6 +72,30 @@ class Store(Protocol):
     def list_builds(self, app: str, *, limit: int = 10) -> list[Build]:
         """Return the builds of an app, newest start first; of equal starts the one added later comes first."""
 
+    def complete_build(
+        self, app: str, build_id: str, make_release: Callable[[Release | None], Release], **changes: object
+    ) -> tuple[Build, Release]:
+        """Add the release of a build and mark the build as complete: both, or neither.
+
+        Args:
+            app: The app's name.
+            build_id: The build's id.
+            make_release: Makes the release, as for :meth:`fork_release`.
+            changes: Other new values of the build, as for :meth:`update_build`.
+
+        Raises:
+            NotFoundError: There is no such build.
+            TransitionError: The build does not run any more.
+        """
+
+    def delete_build(self, app: str, build_id: str) -> None:
+        """Remove a build that has ended; releases of it stay, as releases without a build.
+
+        Raises:
+            NotFoundError: There is no such build.
+            BuildInUseError: It has not ended, or the app's active release is one of it.
+        """
+
     def list_unfinished_builds(self, app: str | None = None) -> list[Build]:
         """Return the builds that are created or running, of one app or of all, oldest first."""
 
@@ -75,6 +104,19 @@ class Store(Protocol):
 
         Raises:
             IdTakenError: A release with that id exists.
+        """
+
+    def fork_release(self, app: str, make: Callable[[Release | None], Release]) -> Release:
+        """Add the release that follows from the newest one, and return it as it was added.
+
+        Nobody else adds a release of the app in between, so of two changes made at once none gets lost. The id is
+        drawn again where it is taken, and the new release is never older than the one it follows, whatever the clock
+        did. Its app is added too where it is new.
+
+        Args:
+            app: The app's name.
+            make: Gets the newest release, None where there is none, and returns the new one. What it raises is passed
+                on, and nothing is added.
         """
 
     def get_release(self, app: str, release_id: str) -> Release:
@@ -99,6 +141,21 @@ class Store(Protocol):
 
     def list_apps(self) -> list[App]:
         """Return all apps, sorted by name."""
+
+    def create_app(self, name: str) -> App:
+        """Add an app.
+
+        Raises:
+            IdTakenError: There is an app of that name.
+        """
+
+    def delete_app(self, name: str) -> None:
+        """Take an app away, with all its builds and releases; logs and images stay.
+
+        Raises:
+            NotFoundError: There is no such app.
+            BuildInUseError: A build of it has not ended.
+        """
 
     def ensure_app(self, name: str) -> App:
         """Return an app, made now where it is new."""

@@ -13,6 +13,7 @@ import stat
 import threading
 import time
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -21,8 +22,8 @@ import peewee
 
 from convox.errors import NotFoundError, StoreError
 from convox.interrupts import uninterrupted
-from convox.models import App, Build, BuildStatus, Release, now
-from convox.store import IdTakenError, TransitionError
+from convox.models import App, Build, BuildStatus, Release, new_release_id, now
+from convox.store import BuildInUseError, IdTakenError, TransitionError
 from convox.store.files import make_folder, open_file
 from convox.store.logs import LogWriter
 from convox.store.migrations import POSTGRESQL, SQLITE, Dialect, migrate
@@ -30,7 +31,7 @@ from convox.store.rows import APP_COLUMNS, BUILD_COLUMNS, RELEASE_COLUMNS, to_ap
 from convox.store.sql_errors import explain, sqlite_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 BUSY_TIMEOUT_S = 15
 """How long a write waits for another process before it gives up."""
@@ -180,22 +181,39 @@ class DatabaseStore:
         """Change fields of a build; see :class:`~convox.store.Store`."""
         _check_fields(changes, set(BUILD_COLUMNS) - {"id", "app"})
         with self._writing(f"cannot update build {build_id}"):
-            here = (self._builds.app == app) & (self._builds.id == build_id)
-            where = here
-            if "status" in changes:
-                sources = _MAY_COME_FROM[BuildStatus(str(changes["status"]))]
-                where = here & self._builds.status.in_([str(source) for source in sources])
-            changed = 0
-            if changes:
-                values = {getattr(self._builds, name): to_sql(value) for name, value in changes.items()}
-                changed = self._builds.update(values).where(where).execute()
+            return self._change_build(app, build_id, changes)
+
+    def complete_build(
+        self, app: str, build_id: str, make_release: Callable[[Release | None], Release], **changes: object
+    ) -> tuple[Build, Release]:
+        """Add the release of a build and mark the build as complete; see :class:`~convox.store.Store`."""
+        _check_fields(changes, set(BUILD_COLUMNS) - {"id", "app", "status", "release"})
+        with self._writing(f"cannot complete build {build_id}"):
+            release = self.fork_release(app, make_release)
+            done = {**changes, "status": BuildStatus.COMPLETE, "release": release.id}
+            return self._change_build(app, build_id, done), release
+
+    def delete_build(self, app: str, build_id: str) -> None:
+        """Remove a build that has ended; see :class:`~convox.store.Store`."""
+        with self._writing(f"cannot remove build {build_id}"):
             build = self._find_build(app, build_id)
-            if changes and not changed:
-                raise TransitionError(
-                    f"build {build_id} cannot become {changes.get('status')}",
-                    why=f"its status is {build.status}" + (f": {build.reason}" if build.reason else ""),
+            if not build.status.is_final:
+                raise BuildInUseError(
+                    f"build {build_id} cannot be removed",
+                    why=f"it is {build.status}",
+                    hint=f"convox builds cancel {build_id} -a {app}",
                 )
-            return build
+            table = self._releases
+            of_build = (table.app == app) & (table.build == build_id)
+            active = self._find_app(app).release
+            if table.select().where(of_build & (table.id == active)).first() is not None:
+                raise BuildInUseError(
+                    f"build {build_id} cannot be removed",
+                    why=f"the active release {active} is made of it",
+                    hint=f"promote another release first: convox releases -a {app}",
+                )
+            table.update({table.build: ""}).where(of_build).execute()
+            self._builds.delete().where((self._builds.app == app) & (self._builds.id == build_id)).execute()
 
     def get_build(self, app: str, build_id: str) -> Build:
         """Return one build; see :class:`~convox.store.Store`."""
@@ -224,12 +242,22 @@ class DatabaseStore:
     def create_release(self, release: Release) -> None:
         """Add a release; see :class:`~convox.store.Store`."""
         with self._writing(f"cannot add release {release.id}"):
-            self._add_app(release.app)
-            try:
-                values = {column: to_sql(getattr(release, column)) for column in RELEASE_COLUMNS}
-                self._releases.insert(values).execute()
-            except peewee.IntegrityError as exc:
-                raise _id_taken("release", release.id) from exc
+            self._insert_release(release)
+
+    def fork_release(self, app: str, make: Callable[[Release | None], Release]) -> Release:
+        """Add the release that follows from the newest one; see :class:`~convox.store.Store`."""
+        with self._writing(f"cannot add a release of app {app}"):
+            self._add_app(app)
+            # Changes nothing; others that fork a release of this app wait from here on, on PostgreSQL too.
+            self._apps.update({self._apps.name: app}).where(self._apps.name == app).execute()
+            newest = self.latest_release(app)
+            release = make(newest)
+            if newest is not None and newest.created and release.created and release.created < newest.created:
+                release = replace(release, created=newest.created)
+            while self._releases.select().where(self._releases.id == release.id).first() is not None:
+                release = replace(release, id=new_release_id())
+            self._insert_release(release)
+            return release
 
     def get_release(self, app: str, release_id: str) -> Release:
         """Return one release; see :class:`~convox.store.Store`."""
@@ -269,6 +297,28 @@ class DatabaseStore:
         with self._reading("cannot list apps"):
             return sorted((to_app(row) for row in self._apps.select().execute()), key=lambda app: app.name)
 
+    def create_app(self, name: str) -> App:
+        """Add an app; see :class:`~convox.store.Store`."""
+        with self._writing(f"cannot add app {name}"):
+            if self._apps.select().where(self._apps.name == name).first() is not None:
+                raise IdTakenError(f"app already exists: {name}", hint="choose another name")
+            self._add_app(name)
+            return self._find_app(name)
+
+    def delete_app(self, name: str) -> None:
+        """Take an app away with its records; see :class:`~convox.store.Store`."""
+        with self._writing(f"cannot delete app {name}"):
+            self._find_app(name)
+            if unfinished := self.list_unfinished_builds(name):
+                raise BuildInUseError(
+                    f"cannot delete app {name}",
+                    why=f"build {unfinished[0].id} is {unfinished[0].status}",
+                    hint="wait for it, or end it",
+                )
+            for table in (self._releases, self._builds):
+                table.delete().where(table.app == name).execute()
+            self._apps.delete().where(self._apps.name == name).execute()
+
     def ensure_app(self, name: str) -> App:
         """Return an app, made now where it is new."""
         with self._writing(f"cannot add app {name}"):
@@ -300,6 +350,31 @@ class DatabaseStore:
     def _add_app(self, name: str) -> None:
         values = {"name": name, "release": "", "created": to_sql(now()), "params": "{}"}
         self._apps.insert(values).on_conflict_ignore().execute()
+
+    def _insert_release(self, release: Release) -> None:
+        self._add_app(release.app)
+        try:
+            self._releases.insert({column: to_sql(getattr(release, column)) for column in RELEASE_COLUMNS}).execute()
+        except peewee.IntegrityError as exc:
+            raise _id_taken("release", release.id) from exc
+
+    def _change_build(self, app: str, build_id: str, changes: Mapping[str, object]) -> Build:
+        here = (self._builds.app == app) & (self._builds.id == build_id)
+        where = here
+        if "status" in changes:
+            sources = _MAY_COME_FROM[BuildStatus(str(changes["status"]))]
+            where = here & self._builds.status.in_([str(source) for source in sources])
+        changed = 0
+        if changes:
+            values = {getattr(self._builds, name): to_sql(value) for name, value in changes.items()}
+            changed = self._builds.update(values).where(where).execute()
+        build = self._find_build(app, build_id)
+        if changes and not changed:
+            raise TransitionError(
+                f"build {build_id} cannot become {changes.get('status')}",
+                why=f"its status is {build.status}" + (f": {build.reason}" if build.reason else ""),
+            )
+        return build
 
     def _find_app(self, name: str) -> App:
         row = self._apps.select().where(self._apps.name == name).first()

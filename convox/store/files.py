@@ -1,13 +1,11 @@
-"""Opening the files of a store: private to their owner, never through a symbolic link, with errors that name them."""
+"""The files of a store, by :mod:`convox.private_files`, with errors that name them and say what to do."""
 
 from __future__ import annotations
 
-import errno
-import os
 from typing import TYPE_CHECKING
 
 from convox.errors import StoreError
-from convox.private_files import FILE_MODE, make_private_folder
+from convox.private_files import make_private_folder, open_private_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,18 +33,19 @@ def make_folder(path: Path) -> None:
 
 
 def open_file(path: Path, flags: int) -> int:
-    """Open a file, made with mode 0600 where ``flags`` has ``O_CREAT``, and return its descriptor.
+    """Open a file as :func:`~convox.private_files.open_private_file` does.
 
     Raises:
         FileNotFoundError: There is no such file, and it is not to be made.
         StoreError: It is a symbolic link, or cannot be opened.
     """
     try:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        return open_private_file(path, flags)
     except FileNotFoundError:
         raise
     except OSError as exc:
-        why = "it is a symbolic link" if exc.errno == errno.ELOOP else exc.strerror or str(exc)
         raise StoreError(
-            f"cannot open {path}", why=why, hint="check owner and mode of that file and its folder"
+            f"cannot open {path}",
+            why=exc.strerror or str(exc),
+            hint="check owner and mode of that file and its folder",
         ) from exc

@@ -113,6 +113,19 @@ def read_log(logs_dir: Path, app: str, build_id: str) -> Iterator[bytes]:
         reader.close()
 
 
+def delete_log(logs_dir: Path, app: str, build_id: str) -> None:
+    """Delete the log of a build; nothing where there is none.
+
+    Raises:
+        StoreError: The file cannot be deleted.
+    """
+    path = log_path(logs_dir, app, build_id)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise StoreError(f"cannot delete {path}", why=exc.strerror or str(exc)) from exc
+
+
 def follow_log(store: Store, app: str, build_id: str, *, poll_s: float = POLL_S) -> Iterator[bytes]:
     """Yield the log of a build until the build has ended.
 

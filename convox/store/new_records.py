@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from convox.interrupts import uninterrupted
-from convox.models import Build, BuildStatus, Release, new_build_id, new_release_id, now
+from convox.models import Build, Release, new_build_id, new_release_id, now
 from convox.store import IdTakenError
 
 if TYPE_CHECKING:
@@ -54,16 +53,16 @@ def add_release(store: Store, release: Release) -> Release:
 
 
 def complete_build(
-    store: Store, build: Build, *, env: str, images: Mapping[str, str], entrypoint: str
+    store: Store, build: Build, *, images: Mapping[str, str], entrypoint: str, env: str | None = None
 ) -> tuple[Build, Release]:
-    """End a build well: give it a release, then mark it as complete.
+    """End a build well: give it a release and mark it as complete, in one step.
 
     Args:
         store: Has the build.
         build: The build; it is running.
-        env: The release's environment.
         images: Image digest by service name.
         entrypoint: Shell-quoted ENTRYPOINT of the last service.
+        env: The release's environment; None takes that of the app's newest release.
 
     Returns:
         The build and the release as they are now.
@@ -72,24 +71,18 @@ def complete_build(
         TransitionError: Another process ended the build.
         StoreError: The store cannot be used.
     """
-    release = Release(
-        id=new_release_id(),
-        app=build.app,
-        build=build.id,
-        env=env,
-        manifest=build.manifest,
-        description=build.description,
-        created=now(),
-    )
-    with uninterrupted():  # else an interrupt could leave the release of a build that failed
-        release = add_release(store, release)
-        build = store.update_build(
-            build.app,
-            build.id,
-            status=BuildStatus.COMPLETE,
-            release=release.id,
-            entrypoint=entrypoint,
-            images=images,
-            ended=now(),
+
+    def make_release(newest: Release | None) -> Release:
+        # Made from the newest release now, and not from that of the build's begin: it may have changed meanwhile.
+        inherited = newest.env if newest is not None else ""
+        return Release(
+            id=new_release_id(),
+            app=build.app,
+            build=build.id,
+            env=inherited if env is None else env,
+            manifest=build.manifest,
+            description=build.description,
+            created=now(),
         )
-    return build, release
+
+    return store.complete_build(build.app, build.id, make_release, entrypoint=entrypoint, images=images, ended=now())

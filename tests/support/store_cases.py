@@ -12,9 +12,9 @@ import pytest
 
 from convox.errors import NotFoundError
 from convox.models import App, Build, BuildStatus, Release, new_build_id, new_release_id
-from convox.store import IdTakenError, Store, TransitionError, open_store
+from convox.store import BuildInUseError, IdTakenError, Store, TransitionError, open_store
 from convox.store.abandoned import ABANDONED_REASON, fail_abandoned_builds
-from convox.store.new_records import add_build, add_release
+from convox.store.new_records import add_build, add_release, complete_build
 from convox.store.process import current_process_id
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -189,6 +189,48 @@ class StoreCases:
         assert latest is not None
         assert latest.id == "RSAME"
 
+    def test_a_build_is_completed_with_its_release_or_not_at_all(self, store: Store) -> None:
+        store.create_release(a_release("ROLD", env="A=1"))
+        store.create_build(a_build("BRUNRUNRUNR", status=R, manifest="m", description="d"))
+        store.create_release(a_release("RNEWER", env="A=2", created=NOON + timedelta(seconds=1)))
+        running = store.get_build("web", "BRUNRUNRUNR")
+        build, release = complete_build(store, running, images={"web": "sha256:1"}, entrypoint="run")
+        assert (build.status, build.release, build.entrypoint) == (OK, release.id, "run")
+        assert (release.build, release.env, release.manifest) == ("BRUNRUNRUNR", "A=2", "m")
+        assert store.get_release("web", release.id) == release
+        with pytest.raises(TransitionError):
+            complete_build(store, running, images={}, entrypoint="", env="A=3")
+        with pytest.raises(NotFoundError):
+            store.complete_build("web", "BNONE", lambda _: a_release("RNOBUILD"))
+        with pytest.raises(TypeError, match="status"):
+            store.complete_build("web", "BRUNRUNRUNR", lambda _: a_release(), status=F)
+        assert {one.id for one in store.list_releases("web")} == {"ROLD", "RNEWER", release.id}
+
+    def test_a_build_is_removed_and_its_releases_stay(self, store: Store) -> None:
+        for build_id in ("BGONEGONEGO", "BKEEPKEEPKE"):
+            store.create_build(a_build(build_id, status=R))
+        gone = store.complete_build("web", "BGONEGONEGO", lambda _: a_release("RGONE", build="BGONEGONEGO", env="A=1"))
+        assert gone[0].release == "RGONE"
+        store.create_release(a_release("RENV", build="BGONEGONEGO", env="A=2"))
+        with pytest.raises(BuildInUseError, match="BKEEPKEEPKE cannot be removed") as caught:
+            store.delete_build("web", "BKEEPKEEPKE")
+        assert caught.value.why == "it is running"
+        store.update_app("web", release="RENV")
+        with pytest.raises(BuildInUseError) as caught:
+            store.delete_build("web", "BGONEGONEGO")
+        assert caught.value.why == "the active release RENV is made of it"
+        assert store.get_release("web", "RENV").build == "BGONEGONEGO"
+        store.update_app("web", release="")
+        store.delete_build("web", "BGONEGONEGO")
+        with pytest.raises(NotFoundError):
+            store.get_build("web", "BGONEGONEGO")
+        assert {(one.id, one.build, one.env) for one in store.list_releases("web")} == {
+            ("RGONE", "", "A=1"),
+            ("RENV", "", "A=2"),
+        }
+        with pytest.raises(NotFoundError):
+            store.delete_build("web", "BGONEGONEGO")
+
     def test_apps_are_made_on_first_use_and_only_once(self, store: Store) -> None:
         first = store.ensure_app("web")
         assert store.ensure_app("web") == first
@@ -286,3 +328,65 @@ class StoreCases:
             assert again.get_build("web", "BSTAYSTAYST").id == "BSTAYSTAYST"
         finally:
             again.close()
+
+    def test_a_release_follows_from_the_newest_one(self, store: Store) -> None:
+        first = store.fork_release("web", lambda newest: a_release("RFIRSTFIRST", env=f"{newest}"))
+        assert first.env == "None"
+        second = store.fork_release(
+            "web", lambda newest: a_release(first.id, env=newest.id if newest else "", created=NOON - timedelta(days=1))
+        )
+        assert second.id != first.id  # it was taken
+        assert (second.env, second.created) == (first.id, NOON)
+        assert store.latest_release("web") == second
+        assert store.list_releases("web") == [second, first]
+
+        def refuse(newest: Release | None) -> Release:
+            raise NotFoundError("no such parent")
+
+        with pytest.raises(NotFoundError, match="no such parent"):
+            store.fork_release("other", refuse)
+        assert [app.name for app in store.list_apps()] == ["web"]
+
+    def test_releases_forked_at_once_follow_one_another(self, store: Store, store_url: str, tmp_path: Path) -> None:
+        def fork(name: str) -> None:
+            own = open_store(store_url, logs_dir=tmp_path / "logs")
+            try:
+                for number in range(4):
+                    line = f"{name}{number}"
+                    own.fork_release(
+                        "web",
+                        lambda newest, line=line: a_release(  # type: ignore[misc]
+                            env=f"{newest.env}\n{line}" if newest else line
+                        ),
+                    )
+            finally:
+                own.close()
+
+        threads = [threading.Thread(target=fork, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        newest = store.latest_release("web")
+        assert newest is not None
+        assert sorted(newest.env.split("\n")) == [f"{name}{number}" for name in "abcd" for number in range(4)]
+
+    def test_an_app_is_made_once_and_deleted_with_its_records(self, store: Store) -> None:
+        assert store.create_app("web").name == "web"
+        with pytest.raises(IdTakenError, match="app already exists: web"):
+            store.create_app("web")
+        build, release = a_build(), a_release()
+        store.create_build(build)
+        store.create_release(release)
+        store.create_release(a_release(app="api"))
+        with pytest.raises(BuildInUseError, match="cannot delete app web"):
+            store.delete_app("web")
+        store.update_build("web", build.id, status=F)
+        store.delete_app("web")
+        assert [app.name for app in store.list_apps()] == ["api"]
+        assert len(store.list_releases("api")) == 1
+        for missing in (lambda: store.get_app("web"), lambda: store.delete_app("web")):
+            with pytest.raises(NotFoundError, match="app not found: web"):
+                missing()
+        assert store.list_builds("web") == []
+        assert store.list_releases("web") == []

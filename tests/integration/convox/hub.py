@@ -36,6 +36,8 @@ HUB_HOSTS = ("registry-1.docker.io", "auth.docker.io", "docker.io", "index.docke
 EVIL_HOST = "registry-1.docker.io.evil.example"
 PRIVATE_IMAGE = "acme/private"
 LOGIN = ("hub-user", "hub-passw0rd-canary")
+RATE_LIMIT_PATH = "/v2/ratelimitpreview/test/manifests/latest"
+PULLS_LEFT = {"Bearer anonymous": 76, "Bearer granted": 187}
 
 
 class Hub:
@@ -171,6 +173,9 @@ def _handler(folder: Path) -> type[BaseHTTPRequestHandler]:
 
         def _registry(self, path: str) -> None:
             token = self.headers.get("Authorization", "")
+            if path == RATE_LIMIT_PATH and token in PULLS_LEFT:
+                self._rate_limit(PULLS_LEFT[token])
+                return
             if token != "Bearer granted":
                 challenge = 'Bearer realm="https://auth.docker.io/token",service="registry.docker.io"'
                 challenge += f',scope="repository:{PRIVATE_IMAGE}:pull"' + (
@@ -187,6 +192,14 @@ def _handler(folder: Path) -> type[BaseHTTPRequestHandler]:
                 return
             content_type = media_type if kind == "manifests" else "application/octet-stream"
             self._answer(200, {"Content-Type": content_type, "Docker-Content-Digest": digest}, blob.read_bytes())
+
+        def _rate_limit(self, left: int) -> None:
+            """Say how many pulls are left, as the hub does for a HEAD; a GET would be one of them."""
+            if self.command != "HEAD":
+                left -= 1
+            limit = 200 if left > 100 else 100
+            headers = {"RateLimit-Limit": f"{limit};w=21600", "RateLimit-Remaining": f"{left};w=21600"}
+            self._answer(200, {"Content-Type": media_type, **headers, "Docker-RateLimit-Source": ADDRESS})
 
         def _json(self, status: int, value: object, headers: dict[str, str] | None = None) -> None:
             self._answer(status, {"Content-Type": "application/json", **(headers or {})}, json.dumps(value).encode())

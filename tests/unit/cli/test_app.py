@@ -20,7 +20,11 @@ from buildkit_client.cli.cache_metrics import CacheMetrics
 from buildkit_client.progress import StatusUpdate, Vertex
 
 GOLDEN = Path(__file__).parent.parent.parent / "golden" / "cli"
-COMMANDS = ["", "build", "du", "prune", "debug", "debug workers", "debug info", "dial-stdio"]
+COMMANDS = [
+    *("", "build", "du", "prune", "prune-histories", "debug", "debug dump-llb", "debug dump-metadata"),
+    *("debug workers", "debug info", "debug monitor", "debug logs", "debug ctl", "debug get", "debug histories"),
+    "dial-stdio",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +133,10 @@ def test_a_graph_on_standard_input_that_is_none(data: bytes | None, error: str, 
         ),
         (["--output", "type=imag,name=x"], "unknown exporter 'imag': did you mean image?"),
         (["--output", "type=image,pushh=true"], "exporter image: unknown attribute 'pushh': did you mean push?"),
-        (["--export-cache", "type=registry,reff=x"], "cache export registry: unknown attribute 'reff': did you mean ref?"),
+        (
+            ["--export-cache", "type=registry,reff=x"],
+            "cache export registry: unknown attribute 'reff': did you mean ref?",
+        ),
         (["--opt", "taget=x"], "frontend dockerfile.v0: unknown attribute 'taget': did you mean target?"),
         (["--registry-auth-tlscontext", "ca=x"], "--registry-auth-tlscontext requires host=<host>"),
         (["--source-policy-file", "/nonexistent/x"], "open /nonexistent/x: no such file or directory"),

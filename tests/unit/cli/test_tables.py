@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from buildkit_client.cli.debug import normal_platform, worker_blocks, worker_table
+from buildkit_client.cli.go_values import Record, go_time
 from buildkit_client.cli.tabwriter import tabulate
-from buildkit_client.cli.template import Record, render_template
-from buildkit_client.cli.usage import go_time, summary_lines, table_lines, verbose_lines
+from buildkit_client.cli.template import Template
+from buildkit_client.cli.usage import summary_lines, table_lines, verbose_lines
 from buildkit_client.errors import OptionError
 from buildkit_client.records import DaemonInfo, GcPolicy, UsageRecord, Worker
 
@@ -145,7 +146,7 @@ OUTER = [Record((("ID", "id", "a"), ("OK", "ok", True), ("Inner", "inner", INNER
     ],
 )
 def test_templates(template: str, text: str) -> None:
-    assert render_template(template, OUTER) == text
+    assert "".join(Template(template).lines(OUTER)) == text + "\n"
 
 
 @pytest.mark.parametrize(
@@ -154,4 +155,4 @@ def test_templates(template: str, text: str) -> None:
 )
 def test_templates_that_cannot_be_filled_in(template: str) -> None:
     with pytest.raises(OptionError, match="template"):
-        render_template(template, OUTER)
+        list(Template(template).lines(OUTER))
