@@ -47,6 +47,19 @@ def kept_path(logs_dir: Path, app: str, build_id: str) -> Path:
     return log_path(logs_dir, app, build_id).with_suffix(".kept.json")
 
 
+def forget(store: Store, build: Build) -> None:
+    """Remove what was kept for a build, if anything was.
+
+    Raises:
+        StoreError: It cannot be removed.
+    """
+    path = kept_path(store.logs_dir, build.app, build.id)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise StoreError(f"cannot remove {path}", why=exc.strerror or str(exc)) from exc
+
+
 def keep(store: Store, build: Build, kept: Kept) -> None:
     """Write what came with a build; nothing where nothing did.
 

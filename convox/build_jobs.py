@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from buildkit_client import BuildSession, Client, StatusUpdate
+    from buildkit_client.options import Cache
     from convox.build_log import LogTee
     from convox.images import ImageStore
     from convox.plan import PlannedImage
@@ -35,6 +36,8 @@ class ImageJob:
         log: Gets its progress.
         is_cached: Whether steps may come from a cache.
         platforms: To build for; empty takes the builder's.
+        cache_imports: Caches to use besides those of ``images``.
+        cache_exports: Caches to write besides those of ``images``.
 
     Attributes:
         digest: Digest of the image, once it is built.
@@ -50,7 +53,9 @@ class ImageJob:
         log: LogTee,
         *,
         is_cached: bool,
-        platforms: Sequence[str],
+        platforms: Sequence[str] = (),
+        cache_imports: Sequence[Cache] = (),
+        cache_exports: Sequence[Cache] = (),
     ) -> None:
         self.image = image
         self.digest = ""
@@ -61,6 +66,8 @@ class ImageJob:
         self._log = log
         self._is_cached = is_cached
         self._platforms = platforms
+        self._cache_imports = cache_imports
+        self._cache_exports = cache_exports
         self._cancel_lock = threading.Lock()
         self._cancelled = threading.Event()
         self._cancel_build: Callable[[], object] | None = None
@@ -148,8 +155,8 @@ class ImageJob:
         with self._client.start_solve(
             frontend,
             exporters=self._images.exporters(image),
-            cache_imports=imports if self._is_cached else (),
-            cache_exports=exports,
+            cache_imports=(*self._cache_imports, *imports) if self._is_cached else (),
+            cache_exports=(*self._cache_exports, *exports),
             session=self._session,
         ) as build:
             with self._cancel_lock:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from convox.build_args import looks_secret
+from convox.build_flags import caches_of, check_cache_exports
 from convox.build_jobs import ImageJob, solve_all
 from convox.build_log import LogTee
 from convox.errors import BuildError, ConvoxError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from buildkit_client import BuildSession, Client
     from buildkit_client.oci import CredentialsProvider
+    from buildkit_client.options import Secret, SshSource
+    from convox.build_flags import CacheFlag
     from convox.images import ImageStore
     from convox.manifest import Manifest
     from convox.plan import Plan, PlannedImage
@@ -58,6 +61,12 @@ class BuildRequest:
         manifest: The manifest's path within it.
         description: Free text; None describes the build by the folder's commit.
         build_args: ``NAME=value`` or ``NAME``, as given.
+        services: Names of the services to build; empty for all.
+        target: Stage to build of every Dockerfile; empty for the last one.
+        cache_from: Caches to use besides the rack's.
+        cache_to: Caches to write besides the rack's.
+        secrets: Secret by the id that steps ask for.
+        ssh: SSH agent or keys by the id that steps ask for.
         is_cached: Whether steps may come from a cache.
         is_development: Build the stage ``development`` where there is one.
         environ: Where ``NAME`` alone finds its value.
@@ -69,6 +78,12 @@ class BuildRequest:
     manifest: str = "convox.yml"
     description: str | None = None
     build_args: Sequence[str] = field(default=(), repr=False)
+    services: Sequence[str] = ()
+    target: str = ""
+    cache_from: Sequence[CacheFlag] = ()
+    cache_to: Sequence[CacheFlag] = ()
+    secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False)
+    ssh: Mapping[str, SshSource] = field(default_factory=dict)
     is_cached: bool = True
     is_development: bool = False
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -111,6 +126,59 @@ class ConnectBuilder(Protocol):
         Raises:
             ConvoxError: It cannot be reached.
         """
+
+
+def plan_build(
+    request: BuildRequest, *, rack: str, repository: str, build_id: str, git_sha: str, env: Mapping[str, str]
+) -> tuple[Manifest, Plan]:
+    """Read the manifest and find out what to build; nothing is changed or sent.
+
+    Args:
+        request: What is asked for.
+        rack: The rack's name.
+        repository: Where the images go, without a tag.
+        build_id: Id of the build.
+        git_sha: Commit of the source, or empty.
+        env: The app's environment.
+
+    Raises:
+        ConvoxError: The manifest or the command line is wrong.
+    """
+    from convox.build_args import managed_values, parse_build_args  # noqa: PLC0415 (not needed by every command)
+    from convox.manifest import load_manifest  # noqa: PLC0415 (not needed by every command)
+    from convox.plan import make_plan  # noqa: PLC0415 (not needed by every command)
+
+    managed = managed_values(
+        app=request.app,
+        build_id=build_id,
+        rack=rack,
+        manifest=request.manifest,
+        git_sha=git_sha,
+        is_development=request.is_development,
+    )
+    build_args = parse_build_args(request.build_args, {**request.environ, **managed})
+    manifest = load_manifest(request.path / request.manifest, {**env, **build_args}, name=request.manifest)
+    plan = make_plan(
+        manifest,
+        request.path,
+        repository=repository,
+        build_id=build_id,
+        app_env=env,
+        build_args=build_args,
+        is_development=request.is_development,
+        target=request.target,
+        only=request.services,
+    )
+    return manifest, plan
+
+
+def partial_note(manifest: Manifest, plan: Plan) -> str:
+    """Return what a build of some of the services leaves out, in one sentence; empty when it builds all."""
+    built = {name for image in plan.images for name in image.services}
+    left_out = [service.name for service in manifest.services if service.name not in built]
+    if not left_out:
+        return ""
+    return f"the release will have no image of {', '.join(left_out)}: only {', '.join(sorted(built))} is built"
 
 
 def run_build(request: BuildRequest, site: BuildSite, reporter: Reporter) -> tuple[Build, Release]:
@@ -194,11 +262,21 @@ class _Run:
         latest = site.store.latest_release(request.app)
         env = latest.environment if latest is not None else {}
         with self._reporter.step("Packaging source"):
-            manifest, plan = self._plan(env)
+            manifest, plan = plan_build(
+                request,
+                rack=site.rack,
+                repository=site.images.repository,
+                build_id=self._build.id,
+                git_sha=self._build.git_sha,
+                env=env,
+            )
+            check_cache_exports(request.cache_to, [image.services for image in plan.images])
         site.secrets.extend(_secret_args(plan))
         self._log.hide(site.secrets)
         for warning in plan.warnings:
             self._log.line(f"WARNING: {warning}")
+        if note := partial_note(manifest, plan):
+            self._reporter.notice(f"NOTICE: {note}")
         with contextlib.ExitStack() as stack:
             client = stack.enter_context(site.connect())  # may start a builder, which is a step of its own
             with self._reporter.step("Uploading source"):
@@ -211,6 +289,8 @@ class _Run:
                         self._log,
                         is_cached=request.is_cached,
                         platforms=site.platforms,
+                        cache_imports=caches_of(request.cache_from, image.services),
+                        cache_exports=caches_of(request.cache_to, image.services),
                     )
                     for image, session in self._open_sessions(plan, client, stack)
                 ]
@@ -219,40 +299,12 @@ class _Run:
             digests = solve_all(jobs, self._log, repository=site.images.repository)
         self._log.flush()
         self._log.check()
-        last = manifest.services[-1].name
+        last = [service.name for service in manifest.services if service.name in digests][-1]
         entrypoint = self._entrypoint(plan.image_for(last), digests[last])
         return self._complete(digests, entrypoint)
 
     def _update(self, **changes: object) -> None:
         self._build = self._site.store.update_build(self._build.app, self._build.id, **changes)
-
-    def _plan(self, env: Mapping[str, str]) -> tuple[Manifest, Plan]:
-        """Read the manifest and find out what to build."""
-        from convox.build_args import managed_values, parse_build_args  # noqa: PLC0415 (not needed by every command)
-        from convox.manifest import load_manifest  # noqa: PLC0415 (not needed by every command)
-        from convox.plan import make_plan  # noqa: PLC0415 (not needed by every command)
-
-        request = self._request
-        managed = managed_values(
-            app=request.app,
-            build_id=self._build.id,
-            rack=self._site.rack,
-            manifest=request.manifest,
-            git_sha=self._build.git_sha,
-            is_development=request.is_development,
-        )
-        build_args = parse_build_args(request.build_args, {**request.environ, **managed})
-        manifest = load_manifest(request.path / request.manifest, {**env, **build_args}, name=request.manifest)
-        plan = make_plan(
-            manifest,
-            request.path,
-            repository=self._site.images.repository,
-            build_id=self._build.id,
-            app_env=env,
-            build_args=build_args,
-            is_development=request.is_development,
-        )
-        return manifest, plan
 
     def _open_sessions(
         self, plan: Plan, client: Client, stack: contextlib.ExitStack
@@ -263,21 +315,30 @@ class _Run:
         for image in plan.images:
             key: object = image.context_path if image.inline_dockerfile is None else image.inline_dockerfile
             if key not in sessions:
-                sessions[key] = stack.enter_context(self._open_session(image, client, stack))
+                sessions[key] = stack.enter_context(self._open_session(plan, image, client, stack))
             pairs.append((image, sessions[key]))
         return pairs
 
-    def _open_session(self, image: PlannedImage, client: Client, stack: contextlib.ExitStack) -> BuildSession:
+    def _open_session(
+        self, plan: Plan, image: PlannedImage, client: Client, stack: contextlib.ExitStack
+    ) -> BuildSession:
+        from buildkit_client.options import LocalDirectory  # noqa: PLC0415 (not needed by every command)
+
         folder, shared_key = image.context_path, ""
+        context: Path | LocalDirectory = LocalDirectory(
+            folder, ignore=plan.ignore, ignore_prefix=plan.ignore_prefix(image)
+        )
         if image.inline_dockerfile is not None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="convox-")))
+            context = folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="convox-")))
             (folder / image.dockerfile).write_bytes(image.inline_dockerfile)
             # The folder is another one each time; its content says what it is.
             shared_key = hashlib.sha256(b"convox inline\0" + image.inline_dockerfile).hexdigest()
         return client.open_session(
-            local_dirs={"context": folder, "dockerfile": folder},
+            local_dirs={"context": context, "dockerfile": folder},
             credentials=self._site.credentials,
             layout=self._site.images.layout_path,
+            secrets=self._request.secrets,
+            ssh=self._request.ssh,
             shared_key=shared_key,
         )
 

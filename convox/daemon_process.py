@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convox.private_files import FILE_MODE
+from convox.private_files import open_private_file
 from convox.store.process import process_id
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ def spawn(command: Sequence[str], *, environ: Mapping[str, str], log_path: Path)
     Raises:
         OSError: The program cannot be run, or the log not be written.
     """
-    fd = os.open(
-        log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE
-    )
+    fd = open_private_file(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     try:
         return subprocess.Popen(
             command, env=dict(environ), cwd="/", stdin=subprocess.DEVNULL, stdout=fd, stderr=fd, start_new_session=True

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from buildkit_client.oci import CredentialsProvider
     from buildkit_client.options import Cache, Compression, Exporter
     from convox.archive_images import ImageSource, ImageTarget
+    from convox.image_facts import ImageFacts
     from convox.models import Build
     from convox.plan import PlannedImage
     from convox.rack import Rack
+
+_IMAGE_NAME = "io.containerd.image.name"  # what an image layout's index calls the full name, as containerd has it
 
 
 class ImageStore(Protocol):
@@ -53,6 +56,38 @@ class ImageStore(Protocol):
 
         Raises:
             BuildKitError: The image's config cannot be read.
+        """
+
+    def facts(self, name: str, digest: str, credentials: CredentialsProvider) -> ImageFacts:
+        """Return what an image is made of.
+
+        Args:
+            name: Its full name.
+            digest: The digest that it must have.
+            credentials: For a registry.
+
+        Raises:
+            BuildKitError: It is gone, is another one by now, or cannot be read.
+        """
+
+    def remove(self, build_id: str) -> bool:
+        """Take away the images of a build, as far as that can be done here.
+
+        Returns:
+            Whether none is left; False for a registry, most of which let nobody delete.
+
+        Raises:
+            BuildKitError: They cannot be removed.
+        """
+
+    def prune(self, min_age_s: float | None) -> None:
+        """Delete what no image needs any more, where that is on this machine.
+
+        Args:
+            min_age_s: Only what was not used for so long; None takes an age that no build in progress exceeds.
+
+        Raises:
+            BuildKitError: It cannot be deleted.
         """
 
     def open_source(self, credentials: CredentialsProvider) -> AbstractContextManager[ImageSource]:
@@ -104,6 +139,39 @@ class LayoutImages:
         layout = ImageLayout(self.path)
         descriptor = layout.find(image.tags[0])
         return "" if descriptor is None else shlex.join(layout.read_config(descriptor).entrypoint)
+
+    def facts(self, name: str, digest: str, credentials: CredentialsProvider) -> ImageFacts:  # noqa: ARG002
+        """Read the image's documents in the layout."""
+        from buildkit_client.errors import LayoutError  # noqa: PLC0415 (not needed by every command)
+        from buildkit_client.oci import ImageLayout  # noqa: PLC0415 (not needed by every command)
+        from convox.image_facts import read_image_facts  # noqa: PLC0415 (not needed by every command)
+
+        layout = ImageLayout(self.path)
+        descriptor = layout.find(name)
+        if descriptor is None or descriptor.digest != digest:
+            raise LayoutError("the image is gone" if descriptor is None else "the image is another one by now")
+        return read_image_facts(layout, descriptor)
+
+    def remove(self, build_id: str) -> bool:
+        """Take the images of a build out of the layout's index."""
+        from buildkit_client.oci import ImageLayout  # noqa: PLC0415 (not needed by every command)
+
+        if not self.path.is_dir():
+            return True
+        layout = ImageLayout(self.path)
+        for name in [entry.annotations.get(_IMAGE_NAME, "") for entry in layout.read_index().manifests]:
+            repository, _, tag = name.rpartition(":")
+            if repository == self.repository and tag.rpartition(".")[2] == build_id:
+                layout.remove(name)
+        return True
+
+    def prune(self, min_age_s: float | None) -> None:
+        """Delete blobs that no image of the layout needs."""
+        from buildkit_client.oci import ImageLayout  # noqa: PLC0415 (not needed by every command)
+
+        if self.path.is_dir():
+            layout = ImageLayout(self.path)
+            layout.prune() if min_age_s is None else layout.prune(min_age_s)
 
     @contextmanager
     def open_source(self, credentials: CredentialsProvider) -> Iterator[ImageSource]:  # noqa: ARG002 - of the role
@@ -165,13 +233,13 @@ class RegistryImages:
         An image that several services share is exported to the cache of each, so that a service finds its own the
         day it is no longer the same as the others.
         """
-        from buildkit_client.options import RawCache, RegistryCache  # noqa: PLC0415 (not needed by every command)
+        from buildkit_client.options import InlineCache, RegistryCache  # noqa: PLC0415 (not needed by every command)
 
         if self.cache == "none":
             return (), ()
         if self.cache == "inline":
             latest = RegistryCache(ref=self._latest(image), insecure=self.is_insecure)
-            return [latest], [RawCache("inline")]
+            return [latest], [InlineCache()]
         imports = [RegistryCache(ref=ref, insecure=self.is_insecure) for ref in image.cache_refs]
         exports = [
             RegistryCache(
@@ -206,6 +274,27 @@ class RegistryImages:
         with RegistryClient(image.tags[0], credentials, insecure=self.is_insecure) as registry:
             return shlex.join(registry.read_config(digest).entrypoint)
 
+    def facts(self, name: str, digest: str, credentials: CredentialsProvider) -> ImageFacts:
+        """Read the image's documents in the registry."""
+        from buildkit_client.oci import (  # noqa: PLC0415 (not needed by every command)
+            Digest,
+            Reference,
+            RegistryClient,
+            RepositoryBlobs,
+        )
+        from convox.image_facts import read_image_facts  # noqa: PLC0415 (not needed by every command)
+
+        with RegistryClient(self.repository, credentials, insecure=self.is_insecure) as registry:
+            blobs = RepositoryBlobs(registry, Reference.parse(name))
+            return read_image_facts(blobs, blobs.resolve(Digest(digest)))
+
+    def remove(self, build_id: str) -> bool:  # noqa: ARG002 - of the role
+        """Leave the images where they are."""
+        return False
+
+    def prune(self, min_age_s: float | None) -> None:
+        """Do nothing: a registry collects its own garbage."""
+
     @contextmanager
     def open_source(self, credentials: CredentialsProvider) -> Iterator[ImageSource]:
         """Open a connection to the registry."""
@@ -231,7 +320,7 @@ class RegistryImages:
 def image_store(rack: Rack, app: str) -> ImageStore:
     """Return where a rack keeps the images of an app."""
     if not rack.param("registry"):
-        return LayoutImages(rack.repository(app), rack.images_path)
+        return local_images(rack, app)
     return RegistryImages(
         rack.repository(app),
         is_insecure=rack.param("registry_insecure") == "true",
@@ -239,6 +328,11 @@ def image_store(rack: Rack, app: str) -> ImageStore:
         compression=rack.param("compression"),
         scratch_path=rack.transfers_path,
     )
+
+
+def local_images(rack: Rack, app: str) -> ImageStore:
+    """Return where a rack keeps images of an app that are not pushed."""
+    return LayoutImages(f"{LOCAL_REGISTRY}/{app}", rack.images_path)
 
 
 def stored_images(rack: Rack, build: Build) -> ImageStore:

@@ -141,10 +141,11 @@ def _encoded_forms(raw: bytes) -> set[bytes]:
 
 
 _SCRUBS: tuple[tuple[re.Pattern[str], str], ...] = (
-    # Headers first, so that "Authorization: Bearer x" becomes one mask; quoted and unquoted, with ":" or "=".
+    # Headers first, so that "Authorization: Bearer x" becomes one mask; quoted and unquoted, with ":" or "=". A refused
+    # push "may require authorization: server message: ...": that is no header.
     (
         re.compile(
-            r"""(?ix) \b ( (?:proxy-)? authorization | x-registry-auth ) ( ["']? \s* [:=] \s* )
+            r"""(?ix) \b ( (?:proxy-)? authorization | x-registry-auth ) ( ["']? \s* [:=] \s* ) (?! server[ ]message: )
                 (?: "[^"\r\n]*" | '[^'\r\n]*' | (?: (?:basic|bearer|token|negotiate|digest) \s+ )? [^\s,;"'}\]]+ )"""
         ),
         rf"\1\2{MASK}",

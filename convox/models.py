@@ -13,11 +13,16 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from convox.environment import parse_environment
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 """What Go prints for a time that was never set: 0001-01-01T00:00:00Z."""
+
+GENERATION = "3"
+"""What Convox 3 calls the generation of its apps."""
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _random = random.SystemRandom()
@@ -88,7 +93,10 @@ def parse_time(text: str) -> datetime | None:
         return None
     micro = int((fraction or "0").ljust(9, "0")[:6])
     base = f"{year}-{month}-{day}T{hour}:{minute}:{second}.{micro:06d}"
-    return datetime.fromisoformat(base + ("+00:00" if zone == "Z" else zone)).astimezone(UTC)
+    try:
+        return datetime.fromisoformat(base + ("+00:00" if zone == "Z" else zone)).astimezone(UTC)
+    except OverflowError:  # the last hours of the year 9999, in another zone
+        raise ValueError(f"{text[:40]!r} is out of range") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,12 +183,7 @@ class Release:
     @property
     def environment(self) -> dict[str, str]:
         """The environment's values by name."""
-        values: dict[str, str] = {}
-        for line in self.env.splitlines():
-            name, equals, value = line.partition("=")
-            if equals and name:
-                values[name] = value
-        return values
+        return parse_environment(self.env)
 
     def to_json(self) -> dict[str, object]:
         """Return the record as Convox writes it; ``env`` holds its values in clear."""
@@ -210,3 +213,20 @@ class App:
     release: str = ""
     created: datetime | None = None
     params: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """What ``convox apps`` shows: nothing is deployed from here, so an app is never in between."""
+        return "running"
+
+    def to_json(self) -> dict[str, object]:
+        """Return the record as Convox writes it."""
+        return {
+            "generation": GENERATION,
+            "locked": False,
+            "name": self.name,
+            "release": self.release,
+            "router": "",
+            "status": self.status,
+            "parameters": dict(self.params),
+        }

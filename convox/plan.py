@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from convox.build_args import looks_secret, select_build_args
 from convox.dockerfile import DockerfileFacts, scan_dockerfile
+from convox.errors import UsageError
 from convox.plan_files import AppFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from convox.manifest import Manifest, Service
+    from convox.manifest import BuildSpec, Manifest, Service
 
 DEVELOPMENT_STAGE = "development"
 MAX_TAG = 128
@@ -72,15 +73,20 @@ class Plan:
     Attributes:
         images: Each image once, in the order of the first service that uses it.
         app_path: The app's folder, absolute, symlinks resolved.
-        dockerignore_path: The ``.dockerignore`` of that folder, None when there is none. Convox applies it to the whole
-            folder before it looks at any service; one in a service's build path comes on top.
+        ignore: Patterns of that folder's ``.dockerignore``. They hold for the whole folder, whatever path a service is
+            built from; an ignore file in the build path comes on top.
         warnings: For people to read, one line each; never a value.
     """
 
     images: tuple[PlannedImage, ...]
     app_path: Path
-    dockerignore_path: Path | None = None
+    ignore: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def ignore_prefix(self, image: PlannedImage) -> str:
+        """Return where the context of an image lies in the app's folder, with slashes; empty for the folder itself."""
+        relative = image.context_path.relative_to(self.app_path).as_posix()
+        return "" if relative == "." else relative
 
     def image_for(self, service: str) -> PlannedImage:
         """Return the image of a service.
@@ -128,6 +134,8 @@ def make_plan(
     app_env: Mapping[str, str],
     build_args: Mapping[str, str],
     is_development: bool = False,
+    target: str = "",
+    only: Collection[str] = (),
 ) -> Plan:
     """Find out which images a build needs.
 
@@ -139,19 +147,25 @@ def make_plan(
         app_env: The app's environment, from its latest release.
         build_args: What :func:`convox.build_args.parse_build_args` returned.
         is_development: Build the stage named ``development`` of those Dockerfiles that have one.
+        target: Stage to build of every Dockerfile, empty for the last one.
+        only: Services to build; empty for all.
 
     Returns:
         The plan; it has at least one image.
 
     Raises:
-        ManifestError: A folder or Dockerfile is missing, cannot be read, or lies outside; an ``image`` is no image
-            reference; a service's name is too long for a tag.
+        ManifestError: A folder or Dockerfile is missing, cannot be read, is excluded, or lies outside; an ``image`` is
+            no image reference; a service's name is too long for a tag; a Dockerfile has no stage of the target's name.
+        UsageError: The manifest has no such service; both a target and the development stages are asked for.
     """
+    services = _chosen_services(manifest, only)
+    if target and is_development:
+        raise UsageError(f"--target {target} and --development name different stages", hint="leave one of them out")
     folder = AppFolder(app_path, manifest.name)
-    planner = _Planner(folder, manifest.text, app_env, build_args, is_development=is_development)
+    planner = _Planner(folder, manifest.text, app_env, build_args, is_development=is_development, target=target)
     images: dict[object, PlannedImage] = {}
     members: dict[object, list[str]] = {}
-    for service in manifest.services:
+    for service in services:
         if len(service.name) + 1 + max(len(build_id), len("buildcache")) > MAX_TAG:
             raise folder.error(service.line, f"service name {service.name} is too long to be part of a tag")
         image = planner.image(service)
@@ -168,8 +182,43 @@ def make_plan(
         )
         for key, names in members.items()
     )
+    plan = Plan(images=planned, app_path=folder.path, ignore=folder.ignore_patterns())
+    for image in planned:
+        if image.inline_dockerfile is None and _is_excluded(plan.ignore_prefix(image), plan.ignore):
+            path = plan.ignore_prefix(image)
+            raise folder.error(
+                image.line,
+                f"service {image.services[0]}: build path {path} is excluded by the app's .dockerignore",
+                why="that file holds for every service, as on a Convox rack",
+                hint=f"write !{path} at its end, or take the pattern out",
+            )
     warnings = (*manifest.warnings, *_secret_warnings(planned), *_unused_warnings(manifest, planned, build_args))
-    return Plan(images=planned, app_path=folder.path, dockerignore_path=folder.dockerignore_path, warnings=warnings)
+    return replace(plan, warnings=warnings)
+
+
+def _is_excluded(path: str, patterns: Iterable[str]) -> bool:
+    """Say whether patterns plainly exclude a folder with all that is in it.
+
+    Only names without wildcards are looked at, and an exception makes it doubtful: what is missed here shows when the
+    Dockerfile copies something that is not there.
+    """
+    is_excluded = False
+    for pattern in patterns:
+        if pattern.startswith("!"):
+            is_excluded = False
+        elif path and f"{path}/".startswith(f"{pattern}/"):
+            is_excluded = True
+    return is_excluded
+
+
+def _chosen_services(manifest: Manifest, only: Collection[str]) -> list[Service]:
+    known = [service.name for service in manifest.services]
+    for name in only:
+        if name not in known:
+            raise UsageError(
+                f"there is no service {name} in {manifest.name}", hint=f"its services are {', '.join(known)}"
+            )
+    return [service for service in manifest.services if not only or service.name in only]
 
 
 def _secret_warnings(images: Iterable[PlannedImage]) -> Iterator[str]:
@@ -210,12 +259,14 @@ class _Planner:
         build_args: Mapping[str, str],
         *,
         is_development: bool,
+        target: str,
     ) -> None:
         self._folder = folder
         self._manifest_text = manifest_text
         self._app_env = app_env
         self._build_args = build_args
         self._is_development = is_development
+        self._target = target
         self._facts: dict[Path, DockerfileFacts] = {}
 
     def image(self, service: Service) -> PlannedImage:
@@ -233,12 +284,27 @@ class _Planner:
             services=(service.name,),
             context_path=context_path,
             dockerfile=dockerfile,
-            target=DEVELOPMENT_STAGE if self._is_development and DEVELOPMENT_STAGE in facts.stages else "",
+            target=self._stage(service.name, build, facts),
             build_args=select_build_args(
                 facts, app_env=self._app_env, manifest_args=build.args, given=self._build_args
             ),
             line=build.line,
         )
+
+    def _stage(self, service: str, build: BuildSpec, facts: DockerfileFacts) -> str:
+        """Return the stage to build, empty for the last one."""
+        if self._is_development:
+            return DEVELOPMENT_STAGE if DEVELOPMENT_STAGE in facts.stages else ""
+        is_known = self._target.lower() in facts.stages or self._target.isdecimal() or not facts.is_dockerfile_language
+        if self._target and not is_known:
+            stages = f"its stages are {', '.join(facts.stages)}" if facts.stages else "its stages have no names"
+            raise self._folder.error(
+                build.line,
+                f"service {service}: {build.manifest} has no stage {self._target}",
+                why=stages,
+                hint="name another with --target, or other services with --service",
+            )
+        return self._target
 
     def _pulled(self, service: Service) -> PlannedImage:
         if not _IMAGE.fullmatch(service.image):

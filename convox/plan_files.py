@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 MAX_DOCKERFILE_BYTES = 16 * 1024 * 1024
 """What fits into one message to the daemon."""
 
+MAX_IGNORE_BYTES = 1024 * 1024
+"""Size of the largest ``.dockerignore`` that is read."""
+
+_IGNORE_FILE = ".dockerignore"
+# What Go's strings.TrimSpace takes away; Python's strip() takes a few controls more.
+_GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _DOCKERFILE_NAME = re.compile(r"(?i)dockerfile([._-].*)?|.*[._-]dockerfile")
 _SKIPPED_FOLDERS = frozenset({"node_modules", "vendor", "__pycache__"})
 _LOOK_AT_ENTRIES = 2000
@@ -62,6 +68,18 @@ def _relative(text: str) -> str | None:
     return None if path == ".." or path.startswith("../") or "\0" in path else path
 
 
+def _ignore_pattern(line: str) -> str:
+    """Return a line of an ignore file as a pattern, empty for one without."""
+    text = line.strip(_GO_SPACE)
+    mark = "!" if text.startswith("!") else ""
+    text = text[len(mark) :].strip(_GO_SPACE)
+    if text:
+        text = os.path.normpath(text)
+        text = text[1:] if text.startswith("//") else text  # two slashes are one to Go
+        text = text.removeprefix("/") or text
+    return mark + text
+
+
 class AppFolder:
     """An app's folder as one build sees it.
 
@@ -80,11 +98,23 @@ class AppFolder:
         self.path = _app_folder(path)
         self._manifest_name = manifest_name
 
-    @property
-    def dockerignore_path(self) -> Path | None:
-        """The folder's ``.dockerignore``, None when there is none."""
-        path = self.path / ".dockerignore"
-        return path if path.is_file() else None
+    def ignore_patterns(self) -> tuple[str, ...]:
+        """Return the patterns of the folder's ``.dockerignore``, none when there is no such file.
+
+        Raises:
+            ManifestError: The file cannot be read.
+
+        Reference: moby/patternmatcher ignorefile, ReadAll.
+        """
+        try:
+            data = read_regular_file(self.path / _IGNORE_FILE, limit_bytes=MAX_IGNORE_BYTES)
+        except FileNotFoundError:
+            return ()
+        except OSError as exc:
+            raise ManifestError(f"cannot read {_IGNORE_FILE}", why=_reason(exc)) from exc
+        lines = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff").split("\n")
+        found = (_ignore_pattern(line) for line in lines if not line.startswith("#"))
+        return tuple(pattern for pattern in found if pattern)
 
     def error(self, line: int, what: str, *, why: str = "", hint: str = "") -> ManifestError:
         """Return an error about a line of the manifest."""

@@ -8,6 +8,7 @@ of ours is followed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -39,12 +40,31 @@ def make_private_folder(path: Path) -> None:
         if not folder.exists():
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=FOLDER_MODE)
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = open_private_file(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if stat.S_IMODE(os.fstat(fd).st_mode) & 0o077:
             os.fchmod(fd, FOLDER_MODE)
     finally:
         os.close(fd)
+
+
+def open_private_file(path: Path, flags: int) -> int:
+    """Open a file and return its descriptor; where ``flags`` has ``O_CREAT``, it is made with mode 0600.
+
+    Args:
+        path: The file; a symlink in its place is refused.
+        flags: Of :func:`os.open`.
+
+    Raises:
+        FileNotFoundError: There is no such file, and it is not to be made.
+        OSError: It cannot be opened; ``strerror`` says why, also of a symlink.
+    """
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise OSError(exc.errno, "it is a symbolic link", str(path)) from exc
+        raise
 
 
 def write_private_file(path: Path, data: bytes) -> None:
@@ -58,7 +78,7 @@ def write_private_file(path: Path, data: bytes) -> None:
         OSError: It cannot be written; the old content is then untouched.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    fd = open_private_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         with os.fdopen(fd, "wb") as file:
             os.fchmod(fd, FILE_MODE)  # a umask may have taken bits from the owner as well
@@ -97,7 +117,7 @@ def locked_folder(path: Path) -> Iterator[None]:
     Raises:
         OSError: It cannot be opened.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = open_private_file(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

@@ -14,7 +14,6 @@ from types import FrameType
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from convox.cli.command import Group
 from convox.cli.context import CliContext
@@ -24,20 +23,21 @@ from convox.output.console import Console
 from convox.settings import Settings
 
 COMMANDS: dict[str, str] = {
+    "apps": "convox.cli.apps:app",
     "build": "convox.cli.build:app",
     "builder": "convox.cli.builder:app",
     "builds": "convox.cli.builds:app",
+    "completion": "convox.cli.completion:app",
+    "env": "convox.cli.env:app",
     "help": "convox.cli.about:help_app",
     "rack": "convox.cli.racks:rack_app",
     "racks": "convox.cli.racks:racks_app",
+    "registries": "convox.cli.registries:app",
     "releases": "convox.cli.releases:app",
     "switch": "convox.cli.racks:switch_app",
     "version": "convox.cli.about:version_app",
 }
 """Where the commands are, by their word: a module, and the typer app in it."""
-
-_COMPLETE_VARIABLE = "_CONVOX_COMPLETE"  # set by the shell functions that typer makes
-_COMPLETION_FLAGS = (["--install-completion"], ["--show-completion"])
 
 
 class RootGroup(Group):
@@ -51,16 +51,19 @@ class RootGroup(Group):
         """Import a command; None where no command has that word."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
         if cmd_name not in self.commands:
-            self.commands[cmd_name] = typer.main.get_command(getattr(import_module(module), name))
+            self.commands[cmd_name] = typer.main.get_command(self.declaration(cmd_name))
         return self.commands[cmd_name]
+
+    def declaration(self, cmd_name: str) -> typer.Typer:
+        """Import a command, and return what it is made of."""
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        app: typer.Typer = getattr(import_module(module), name)
+        return app
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words after ``convox``."""
-        if args[:1] in _COMPLETION_FLAGS:
-            return list(TyperGroup.parse_args(self, ctx, args))
-        return super().parse_args(ctx, args or ([] if ctx.resilient_parsing else ["help"]))
+        return super().parse_args(ctx, args or ["help"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,24 +99,14 @@ def _run(words: list[str], context: CliContext) -> None:
         return
     if words[:1] == ["-h"] or words[:1] == ["--help"]:
         words = ["help", *words[1:]]
-    is_completion = _COMPLETE_VARIABLE in context.settings.environ or words[:1] in _COMPLETION_FLAGS
-    root = typer.main.get_command(_root(is_completion=is_completion))
-    if is_completion:
-        root.main(args=words, prog_name="convox", complete_var=_COMPLETE_VARIABLE, standalone_mode=False)
-        return
+    root = root_group()
     with root.make_context("convox", words, obj=context) as ctx:
         root.invoke(ctx)
 
 
-def _root(*, is_completion: bool) -> typer.Typer:
-    # With completion come two flags of typer's own, which would make every start slower.
-    app = typer.Typer(cls=RootGroup, name="convox", rich_markup_mode=None, add_completion=is_completion)
-
-    @app.callback()
-    def convox() -> None:
-        """Build container images as Convox does."""
-
-    return app
+def root_group() -> RootGroup:
+    """Return the tree of commands."""
+    return RootGroup(name="convox", help="Build container images as Convox does.", rich_markup_mode=None)
 
 
 def _show(exc: BaseException, console: Console, context: CliContext | None) -> int:

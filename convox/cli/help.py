@@ -32,11 +32,23 @@ def group_help(ctx: Any) -> str:
 
 
 def list_commands(ctx: Any) -> str:
-    """Return all commands below a group with their descriptions, sorted, as ``convox help`` shows them.
+    """Return all commands of convox with their descriptions, sorted, as ``convox help`` shows them.
 
     Reference: convox/stdcli help.go, helpGlobal.
     """
-    return _columns(sorted(_commands(ctx, ctx.command, ctx.command_path)), indent="")
+    root = ctx.command
+    rows = (row for name in root.list_commands(ctx) for row in _declared(root.declaration(name), ctx.command_path))
+    return _columns(sorted(rows), indent="")
+
+
+def summaries(group: Any) -> Iterator[tuple[str, str]]:
+    """Give the words of a group's commands with their descriptions, for a shell that completes."""
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        if command.hidden:
+            continue
+        is_group = isinstance(command, Group) and command.own_command
+        yield name, _first_line(command.get_command(None, command.own_command) if is_group else command)
 
 
 def _sections(path: str, command: Any) -> list[str]:
@@ -49,6 +61,20 @@ def _sections(path: str, command: Any) -> list[str]:
             f"OPTIONS\n{_columns([(_option(param), str(param.help or '')) for param in options], indent='  ')}"
         )
     return sections
+
+
+def _declared(app: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Give what :func:`_commands` gives, without making the commands, which takes longer than everything else."""
+    group = app.info.cls
+    is_group = isinstance(group, type) and issubclass(group, Group)
+    path = f"{path} {app.info.name}"
+    for info in app.registered_commands:
+        if is_group and info.name == group.own_command:
+            yield path, _summary(info.callback.__doc__)
+        elif not info.hidden:
+            yield f"{path} {info.name}" if is_group else path, _summary(info.callback.__doc__)
+    for inner in app.registered_groups:
+        yield from _declared(inner.typer_instance, path)
 
 
 def _commands(ctx: Any, group: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -88,7 +114,11 @@ def _description(command: Any) -> str:
 
 
 def _first_line(command: Any) -> str:
-    return _worded(str(command.help or "").strip().partition("\n")[0])
+    return _summary(command.help)
+
+
+def _summary(text: str | None) -> str:
+    return _worded(str(text or "").strip().partition("\n")[0])
 
 
 def _worded(line: str) -> str:

@@ -65,7 +65,9 @@ def export_build(
         settings = records.settings
         epoch = parse_epoch(settings.source_date_epoch)
         record = records.store.get_build(records.app, build)
-        credentials = builder.credentials(records.rack, docker_config_path=settings.docker_config_path)
+        credentials = builder.credentials(
+            records.rack, docker_config_path=settings.docker_config_path, environ=settings.environ
+        )
         images = stored_images(records.rack, record)
         with (
             console.step("Exporting build"),
@@ -136,7 +138,9 @@ def import_build(
             return
         records = stack.enter_context(cx.records(app=app, rack=rack))
         images = image_store(records.rack, records.app)
-        credentials = builder.credentials(records.rack, docker_config_path=settings.docker_config_path)
+        credentials = builder.credentials(
+            records.rack, docker_config_path=settings.docker_config_path, environ=settings.environ
+        )
         with console.step("Importing build") as step, images.open_target(credentials) as target:
             site = ImportSite(
                 app=records.app,
@@ -216,7 +220,7 @@ def import_image(
     secret = read_password(cx, password, password_env, stdin=password_stdin)
     with cx.records(app=app, rack=rack) as records:
         settings, current = records.settings, records.rack
-        logins = builder.credentials(current, docker_config_path=settings.docker_config_path)
+        logins = builder.credentials(current, docker_config_path=settings.docker_config_path, environ=settings.environ)
         origin = ImageOrigin(
             credentials=source_credentials(source_image, user, secret, logins),
             insecure_host=current.registry_host if current.param("registry_insecure") == "true" else "",
@@ -234,5 +238,5 @@ def import_image(
             manifest_path = settings.cwd / (manifest or "convox.yml")
             build, release = import_image(source_image, manifest_path, origin, site, cx.console)
         cx.console.notice(str(target.tally))
-        cx.console.print(f"Build:   {build.id}")
-        cx.console.print(f"Release: {release.id}")
+        cx.console.print(f"Build:   {cx.console.paint(build.id, 'build')}")
+        cx.console.print(f"Release: {cx.console.paint(release.id, 'release')}")

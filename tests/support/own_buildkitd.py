@@ -29,9 +29,11 @@ class OwnBuildkitd:
     Args:
         services: Names the binary, which lies next to buildctl, and the registries, which speak plain HTTP.
         folder: Where its state lies; it is deleted at the end.
+        arguments: Further flags of the daemon.
     """
 
-    def __init__(self, services: Services, folder: Path) -> None:
+    def __init__(self, services: Services, folder: Path, arguments: Sequence[str] = ()) -> None:
+        self._arguments = tuple(arguments)
         self._buildctl = services.buildctl
         self._binary = services.buildctl.with_name("buildkitd")
         self._registries = (services.registry, services.registry_htpasswd, services.registry_token)
@@ -52,6 +54,7 @@ class OwnBuildkitd:
         command = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", str(self._binary)]
         command += ["--config", str(config), "--root", str(self.root), "--addr", self.address]
         command += ["--oci-worker=true", "--containerd-worker=false", "--oci-worker-gc=false"]
+        command += self._arguments
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,

@@ -18,9 +18,11 @@ import pytest
 from buildkit_client import BuildCancelledError, BuildKitError, Client, DockerfileFrontend, SolveError
 from buildkit_client.errors import SourceSnippet, StatusDetails
 from buildkit_client.oci import CredentialsProvider, StaticCredentials
+from buildkit_client.options import LocalDirectory, RawCache, SecretValue, SshAgent
 from buildkit_client.progress import StatusUpdate, Vertex, VertexLog
+from convox.build_flags import CacheFlag
 from convox.builds import BuildRequest, BuildSite, run_build
-from convox.errors import BuildError, ConvoxError, ManifestError, StoreError
+from convox.errors import BuildError, ConvoxError, ManifestError, StoreError, UsageError
 from convox.images import LayoutImages
 from convox.models import BuildStatus, Release, now
 from convox.plan import PlannedImage
@@ -80,6 +82,7 @@ class FakeBuild:
 @dataclass
 class FakeSession:
     folder: Path
+    context: Path | LocalDirectory
     vanished_files: tuple[str, ...] = ()
     is_open: bool = False
 
@@ -96,8 +99,9 @@ class FakeClient:
     is_closed: bool = False
 
     @contextmanager
-    def open_session(self, *, local_dirs: Mapping[str, Path], **options: Any) -> Iterator[FakeSession]:
-        session = FakeSession(local_dirs["context"], self.vanished, is_open=True)
+    def open_session(self, *, local_dirs: Mapping[str, Any], **options: Any) -> Iterator[FakeSession]:
+        context = local_dirs["context"]
+        session = FakeSession(local_dirs["dockerfile"], context, self.vanished, is_open=True)
         self.sessions.append(session)
         self.session_options.append(options)
         try:
@@ -259,6 +263,74 @@ class TestSuccess:
         rig.run(is_cached=False)
         assert all(frontend.no_cache for frontend, _ in rig.client.solves)
         assert all(options["cache_imports"] == () for _, options in rig.client.solves)
+
+
+class TestChoices:
+    """What the command line can ask for."""
+
+    def test_ignore_file_of_the_app_counts_for_every_context(self, rig: Rig) -> None:
+        (rig.folder / ".dockerignore").write_text("*.log\n# no\n!keep.log\n")
+        (rig.folder / "convox.yml").write_text(TWO + "  base:\n    image: alpine\n")
+        rig.run()
+        web, api, base = (session.context for session in rig.client.sessions)
+        assert web == LocalDirectory(rig.folder / "web", ignore=("*.log", "!keep.log"), ignore_prefix="web")
+        assert api == LocalDirectory(rig.folder / "api", ignore=("*.log", "!keep.log"), ignore_prefix="api")
+        assert isinstance(base, Path)
+        assert [session.folder.name for session in rig.client.sessions][:2] == ["web", "api"]
+
+    def test_some_services(self, rig: Rig) -> None:
+        build, release = rig.run(services=["api"])
+        assert build.images == {"api": digest("api")}
+        assert build.manifest == TWO
+        assert release.build == build.id
+        assert build.entrypoint == f"api {digest('api')}"
+        assert rig.screen.notices == ["NOTICE: the release will have no image of web: only api is built"]
+
+    def test_a_service_that_is_not_there(self, rig: Rig) -> None:
+        error = rig.fails(UsageError, services=["wed"])
+        assert str(error) == "there is no service wed in convox.yml"
+        assert rig.record.reason == "there is no service wed in convox.yml"
+
+    def test_target(self, rig: Rig) -> None:
+        for name in ("web", "api"):
+            (rig.folder / name / "Dockerfile").write_text("FROM scratch AS First\nFROM scratch\n")
+        rig.run(target="first")
+        assert [frontend.target for frontend, _ in rig.client.solves] == ["first", "first"]
+
+    def test_caches_of_the_command_line_come_first(self, rig: Rig) -> None:
+        rig.run(
+            cache_from=[CacheFlag("r/app:main")],
+            cache_to=[CacheFlag("type=registry,ref=r/app:{service},mode=max", is_export=True)],
+        )
+        for service in ("web", "api"):
+            [options] = [one for _, one in rig.client.solves if one["session"].folder.name == service]
+            assert list(options["cache_imports"]) == [RawCache("registry", {"ref": "r/app:main"})]
+            assert list(options["cache_exports"]) == [RawCache("registry", {"ref": f"r/app:{service}", "mode": "max"})]
+
+    def test_one_cache_for_several_images_is_refused(self, rig: Rig) -> None:
+        error = rig.fails(UsageError, cache_to=[CacheFlag("r/app:main", is_export=True)])
+        assert str(error) == "--cache-to names one cache for 2 images"
+        assert rig.client.solves == []
+        rig.run(cache_to=[CacheFlag("r/app:main", is_export=True)], services=["web"])
+        rig.run(cache_to=[CacheFlag("type=inline", is_export=True)])
+
+    def test_no_cache_uses_none_of_the_command_line(self, rig: Rig) -> None:
+        rig.run(is_cached=False, cache_from=[CacheFlag("r/app:main")])
+        assert all(options["cache_imports"] == () for _, options in rig.client.solves)
+
+    def test_secrets_and_ssh_are_served(self, rig: Rig) -> None:
+        secrets, ssh = {"token": SecretValue(b"x")}, {"default": SshAgent(Path("/agent"))}
+        rig.run(secrets=secrets, ssh=ssh)
+        assert all((one["secrets"], one["ssh"]) == (secrets, ssh) for one in rig.client.session_options)
+
+    def test_environment_that_changes_during_the_build_is_kept(self, rig: Rig) -> None:
+        def change(build: FakeBuild, on_status: OnStatus) -> str:
+            rig.store.create_release(Release(id="RAAAAAAAAAA", app="app", env="COLOUR=red", created=now()))
+            return digest("web")
+
+        rig.client.scripts = {"web": change}
+        _, release = rig.run()
+        assert release.env == "COLOUR=red"
 
 
 class TestFailure:

@@ -117,6 +117,12 @@ def test_bytes_that_are_no_text_come_through() -> None:
         ("GET /x?token=abc&scope=pull", "GET /x?token=***&scope=pull"),
         ("s3?X-Amz-Signature=00ff&X-Amz-Date=1", "s3?X-Amz-Signature=***&X-Amz-Date=1"),
         ("the bearer of bad news", "the bearer of bad news"),
+        (
+            "push access denied, may require authorization: server message: insufficient_scope: authorization failed",
+            "push access denied, may require authorization: server message: insufficient_scope: authorization failed",
+        ),
+        ("Authorization: server", "Authorization: ***"),
+        ("authorization: server message: Bearer abc.def", "authorization: server message: Bearer ***"),
         ("Dockerfile:12 at 10:30:00", "Dockerfile:12 at 10:30:00"),
         ("", ""),
     ],

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from convox.errors import ManifestError
+from buildkit_client.protocol.patterns import parse_ignore_file
+from convox.errors import ManifestError, UsageError
 from convox.manifest import parse_manifest
 from convox.plan import Plan, cache_ref, image_tag, make_plan
+from convox.plan_files import AppFolder
 from tests.support.privileges import open_to_others, unprivileged
 
 BUILD_ID = "BABCDEFGHIJ"
@@ -165,10 +170,75 @@ def test_build_arguments_reach_those_that_declare_them(tmp_path: Path) -> None:
 
 
 def test_the_ignore_file_of_the_app_folder(tmp_path: Path) -> None:
+    write(tmp_path, Dockerfile="FROM x\n", sub__web__Dockerfile="FROM x\n")
+    assert plan(tmp_path, "services: {web: {}}").ignore == ()
+    write(tmp_path, **{".dockerignore": "\ufeff# no\n\n  /a//b/ \r\n! ./c\n**/*.log\n/\n!\n"})
+    found = plan(tmp_path, "services: {web: {}, api: {build: sub/web}}")
+    assert found.ignore == ("a/b", "!c", "**/*.log", "/", "!")
+    assert [found.ignore_prefix(image) for image in found.images] == ["", "sub/web"]
+
+
+@given(st.binary(max_size=60) | st.text(alphabet="!#/.* a\t\r\n\x1c\xa0\u3000", max_size=30).map(str.encode))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_ignore_files_are_read_as_the_builder_reads_them(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / ".dockerignore").write_bytes(data)
+    expected = [pattern.decode("utf-8", "surrogateescape") for pattern in parse_ignore_file(data)]
+    assert AppFolder(tmp_path, "convox.yml").ignore_patterns() == tuple(pattern for pattern in expected if pattern)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "is_excluded"),
+    [
+        ("sub", True),
+        ("sub/web/", True),
+        ("/sub\nother", True),
+        ("sub/we", False),
+        ("sub/web/x", False),
+        ("sub\n!sub/web", False),
+        ("sub\n!x\nsub", True),
+        ("**/*.log", False),
+    ],
+)
+def test_a_build_path_that_is_excluded(tmp_path: Path, patterns: str, is_excluded: bool) -> None:
+    write(tmp_path, Dockerfile="FROM x\n", sub__web__Dockerfile="FROM x\n")
+    (tmp_path / ".dockerignore").write_text(patterns)
+    manifest = "services:\n  root: {}\n  web:\n    build: sub/web\n  other:\n    image: alpine\n"
+    if not is_excluded:
+        assert len(plan(tmp_path, manifest).images) == 3
+        return
+    expected = "convox.yml:4: service web: build path sub/web is excluded by the app's .dockerignore"
+    assert str(error(tmp_path, manifest)) == expected
+
+
+def test_an_ignore_file_that_cannot_be_read(tmp_path: Path) -> None:
     write(tmp_path, Dockerfile="FROM x\n")
-    assert plan(tmp_path, "services: {web: {}}").dockerignore_path is None
-    write(tmp_path, **{".dockerignore": "x\n"})
-    assert plan(tmp_path, "services: {web: {}}").dockerignore_path == tmp_path.resolve() / ".dockerignore"
+    (tmp_path / ".dockerignore").mkdir()
+    caught = error(tmp_path, "services: {web: {}}")
+    assert (str(caught), caught.why) == ("cannot read .dockerignore", "it is a folder")
+
+
+def test_some_services_and_a_stage(tmp_path: Path) -> None:
+    write(tmp_path, a__Dockerfile="FROM x AS Build\nFROM y\n", b__Dockerfile="FROM x\n")
+    manifest = parse_manifest("services:\n  a:\n    build: a\n  b:\n    build: b\n  c:\n    image: alpine\n", {})
+
+    def choose(**options: Any) -> Plan:
+        return make_plan(
+            manifest, tmp_path, repository="r/app", build_id=BUILD_ID, app_env={}, build_args={}, **options
+        )
+
+    assert [image.services for image in choose(only=["c", "a"]).images] == [("a",), ("c",)]
+    assert [image.target for image in choose(only=["c", "a"], target="build").images] == ["build", ""]
+    assert [image.target for image in choose(target="0").images] == ["0", "0", ""]
+    with pytest.raises(ManifestError, match=r"convox\.yml:5: service b: Dockerfile has no stage build") as caught:
+        choose(target="build")
+    assert caught.value.why == "its stages have no names"
+    with pytest.raises(ManifestError, match="no stage nope") as caught:
+        choose(target="nope")
+    assert caught.value.why == "its stages are build"
+    with pytest.raises(UsageError, match=r"there is no service d in convox\.yml"):
+        choose(only=["d"])
+    with pytest.raises(UsageError, match="different stages"):
+        choose(target="build", is_development=True)
 
 
 # warnings

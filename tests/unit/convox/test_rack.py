@@ -19,6 +19,7 @@ from convox.rack import (
     current_rack,
     get_rack,
     list_racks,
+    remove_rack,
     switch_rack,
     update_params,
 )
@@ -269,3 +270,35 @@ def test_what_a_rack_says(tmp_path: Path) -> None:
     assert set_up.repository("web") == "h:5000/a/web"
     assert set_up.builders == ("unix:///a", "tcp://b:1")
     assert (set_up.store_url, set_up.provider) == ("postgresql://h/d", "do")
+
+
+def test_uninstalling(config: Path) -> None:
+    rack = create_rack(config, "prod", {"registry": "r.example.com"})
+    create_rack(config, "production")
+    (rack.path / "images").mkdir()
+    (rack.path / "images/blob").write_text("x")
+    switch_rack(config, "prod")
+    with pytest.raises(RackError, match="could not find rack: pro"):
+        remove_rack(config, "pro")
+    remove_rack(config, "prod")
+    assert [one.name for one in list_racks(config)] == ["local", "production"]
+    assert sorted(path.name for path in (config / "racks").iterdir()) == ["production"]
+    assert not (config / "current").exists()
+    assert create_rack(config, "prod").param("registry") == ""
+
+
+def test_uninstalling_keeps_the_choice_of_another_rack(config: Path) -> None:
+    for name in ("one", "two"):
+        create_rack(config, name)
+    switch_rack(config, "two")
+    remove_rack(config, "one")
+    assert current_rack(Settings.load({"CONVOX_CONFIG": str(config), "HOME": "/"}, config.parent)).name == "two"
+
+
+def test_defaults_are_those_of_the_provider(config: Path) -> None:
+    idle = {
+        p: Rack(name="x", path=config, params={"provider": p}).param("idle_timeout") for p in ("aws", "azure", "do")
+    }
+    assert idle == {"aws": "3600", "azure": "4", "do": ""}
+    assert Rack(name="x", path=config, params={"provider": "do"}).param("registry_disk") == "50Gi"
+    assert Rack(name="x", path=config).param("region") == ""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from convox.errors import RackError, UsageError
+from convox.provider_params import provider_defaults
 from convox.rack_params import BY_NAME, GROUPS, MASK, PARAMS, PROVIDERS, mask, resolve_group, view_params
 from convox.rack_values import CheckedParams, check_params, parse_params, read_secret_values
 
@@ -369,3 +370,49 @@ def test_names_of_no_group(text: str, first: str) -> None:
     with pytest.raises(RackError) as caught:
         resolve_group(text)
     assert str(caught.value) == f"{first}\n{LIST}"
+
+
+# Convox's providers
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_every_default_of_a_provider_can_be_set(provider: str) -> None:
+    defaults = provider_defaults(provider)
+    assert "webhook_signing_key" in defaults
+    for name, default in defaults.items():
+        if default:
+            checked = check_params({name: default}, {"provider": provider}, cwd=Path("/"), is_install=True)
+            assert checked.values == {name: default}
+    assert provider_defaults("nowhere") == {}
+
+
+def test_what_convox_installs_is_accepted_at_installation_alone() -> None:
+    params = {"provider": "do", "token": "t", "access_id": "i", "secret_key": "s", "region": "nyc3", "node_type": "n"}
+    checked = check_params(params, {}, cwd=Path("/"), is_install=True)
+    assert checked.values == params
+    # The token opens DigitalOcean's registry.
+    assert checked.warnings == tuple(
+        f"param '{name}' is kept and has no effect here" for name in ("access_id", "secret_key", "region", "node_type")
+    )
+    assert str(error({"provider": "do"}, region="nyc1")) == "param 'region' can only be set during rack installation"
+    assert str(error({"provider": "gcp"}, registry_disk="1Gi")).startswith("unknown parameter 'registry_disk' for gcp")
+
+
+def test_a_misspelt_name_of_a_cluster_is_found_out() -> None:
+    assert str(error({"provider": "aws"}, node_typ="x")).endswith("Did you mean 'node_type'?")
+
+
+def test_what_builds_of_a_provider_have_is_shown() -> None:
+    rows = dict(view_params({"provider": "do", "node_type": "n"}).rows)
+    assert (rows["registry_disk"], rows["node_type"]) == ("50Gi", "n")
+    assert "region" not in rows
+    assert "registry_disk" not in dict(view_params({"provider": "gcp"}).rows)
+
+
+def test_a_key_file_is_kept_in_one_line() -> None:
+    key = '{\n  "type": "service_account",\n  "private_key": "-----BEGIN\\nX"\n}\n'
+    stored = check(registry_password=key).values["registry_password"]
+    assert stored == '{"type":"service_account","private_key":"-----BEGIN\\nX"}'
+    assert "must be one line" in str(error(registry_password="two\nlines"))
+    assert "must be one line" in str(error(docker_hub_password=key))
+    assert check(registry_password="123").values["registry_password"] == "123"

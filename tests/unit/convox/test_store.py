@@ -249,6 +249,36 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+_KILLED_AT_THE_END = """
+import os, signal, sys
+from pathlib import Path
+from convox.models import BuildStatus
+from convox.store import open_store
+from convox.store.database import DatabaseStore
+from convox.store.new_records import complete_build
+from convox.store.process import current_process_id
+from tests.support.store_cases import a_build
+store = open_store(sys.argv[1], logs_dir=Path(sys.argv[2]))
+store.create_build(a_build("BKILLKILLKI", process=current_process_id()))
+build = store.update_build("web", "BKILLKILLKI", status=BuildStatus.RUNNING)
+def change(*_):
+    assert store.latest_release("web") is not None, "the release is there, and not yet for others"
+    os.kill(os.getpid(), signal.SIGKILL)
+DatabaseStore._change_build = change
+complete_build(store, build, images={"web": "sha256:1"}, entrypoint="")
+"""
+
+
+def test_a_process_killed_while_it_completes_a_build_leaves_no_release(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    command = [sys.executable, "-c", _KILLED_AT_THE_END, sqlite_url(path), str(tmp_path / "logs")]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -9
+    store = open_at(path)
+    assert store.get_build("web", "BKILLKILLKI").status == BuildStatus.RUNNING
+    assert store.list_releases("web") == []
+    store.close()
+
+
 def test_a_killed_process_leaves_a_whole_record_and_its_log(tmp_path: Path) -> None:
     from convox.store.abandoned import ABANDONED_REASON, fail_abandoned_builds
     from convox.store.logs import read_log

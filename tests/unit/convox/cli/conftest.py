@@ -10,7 +10,7 @@ from tests.support.convox_cli import freeze
 @pytest.fixture
 def config_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A config folder that does not exist yet, a current folder called ``web``, and no setting of the machine."""
-    for name in ("CONVOX_RACK", "RACK_URL", "CONVOX_DEBUG", "NO_COLOR", "BUILDKIT_HOST", "_CONVOX_COMPLETE"):
+    for name in ("CONVOX_RACK", "RACK_URL", "CONVOX_DEBUG", "NO_COLOR", "BUILDKIT_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
