@@ -13,31 +13,25 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from buildkit_client.errors import BuildKitError, OptionError
 from buildkit_client.oci.credentials import CredentialsProvider, DockerConfig, default_docker_config_path
 from buildkit_client.oci.descriptor import Descriptor
 from buildkit_client.oci.layout import ImageLayout
-from buildkit_client.options import OutputDirectory, OutputFile, OutputLayout, OutputStream
+from buildkit_client.options import OutputLayout
 from buildkit_client.options.local_directory import LocalDirectory
 from buildkit_client.options.needs import Needs
 from buildkit_client.session.auth import AuthService, wants_client_tokens
 from buildkit_client.session.content import EXPORT_STORE_ID, OCI_STORE_PREFIX, ContentService, ContentStore
-from buildkit_client.session.exporter import ExporterService
-from buildkit_client.session.filesend import FileReceiver, FileSendService, Receiver, StreamReceiver
-from buildkit_client.session.filesend_local import DirectoryReceiver
 from buildkit_client.session.filesync import FileSyncService
-from buildkit_client.session.policy import PolicyService
-from buildkit_client.session.secrets import SecretsService
-from buildkit_client.session.ssh import SshService
-from buildkit_client.session.upload import UploadService
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from buildkit_client.options import Exporter
     from buildkit_client.session.call import StreamHandler, UnaryHandler
+    from buildkit_client.session.filesend import Receiver
     from buildkit_client.solve_options import SessionOptions
 
 
@@ -78,52 +72,75 @@ class Attachments:
         self.layout = layout
         self.local_dirs = local_directories({**needs.local_dirs, **options.get("local_dirs", {})})
         self.layouts = {name: Path(path) for name, path in {**needs.layouts, **options.get("layouts", {})}.items()}
-        policy = options.get("policy")
-        self.has_policy = policy is not None
-        choose_exporters = options.get("choose_exporters")
-        self.chooses_exporters = choose_exporters is not None
-        self._policy: PolicyService | None = None
-        self._chosen: ExporterService | None = None
+        self.has_policy = options.get("policy") is not None
+        self.chooses_exporters = options.get("choose_exporters") is not None
+        self.uploads: tuple[str, ...] = ()
+        self._services: list[object] = []
+        self._receivers: dict[int, Receiver] = {}
         self._login_lines: deque[str] = deque()
-        self._auth = AuthService(
+        self._files = FileSyncService(self.local_dirs)
+        if self.local_dirs:
+            self._files.check()
+            self.streaming.update(self._files.methods())
+        self._services.append(self._files)
+        self._add_optional(options, {**needs.uploads, **options.get("uploads", {})}, exporters)
+        auth = AuthService(
             options.get("credentials") or _docker_credentials(),
             use_client_tokens=wants_client_tokens(os.environ),
             http=options.get("registry_http"),
             on_event=self._login_lines.append,
         )
-        self._files = FileSyncService(self.local_dirs)
-        self._secrets = SecretsService(options.get("secrets") or {})
-        self._ssh = SshService(options.get("ssh") or {})
-        self._uploads = UploadService({**needs.uploads, **options.get("uploads", {})})
-        self.uploads = tuple(self._uploads.uploads)
-        self._receivers: dict[int, Receiver] = {}
-        self.unary.update(self._auth.methods())
-        if self.local_dirs:
-            self._files.check()
-            self.streaming.update(self._files.methods())
-        if options.get("secrets"):
-            self._secrets.check()
-            self.unary.update(self._secrets.methods())
-        if options.get("ssh"):
-            self._ssh.check()
-            self.unary.update(self._ssh.unary_methods())
-            self.streaming.update(self._ssh.streaming_methods())
-        if self._uploads.uploads:
-            self.streaming.update(self._uploads.methods())
-        if policy is not None:
-            self._policy = PolicyService(policy)
-            self.unary.update(self._policy.methods())
-        for index, exporter in enumerate(exporters):
-            self._add_output(index, exporter)
-        if choose_exporters is not None:
-            self._chosen = ExporterService(choose_exporters, on_chosen=partial(self._add_chosen, len(exporters)))
-            self.unary.update(self._chosen.methods())
-        if self._receivers or self.chooses_exporters:
-            self.streaming.update(FileSendService(self._receivers).methods())
+        self.unary.update(auth.methods())
+        self._services.append(auth)
         self._stores = {OCI_STORE_PREFIX + name: ContentStore(ImageLayout(path)) for name, path in self.layouts.items()}
         if self.layout is not None:
             self._stores[EXPORT_STORE_ID] = ContentStore(self.layout, writable=True)
         self.streaming.update(ContentService(self._stores).methods())
+
+    def _add_optional(
+        self, options: SessionOptions, uploads: Mapping[str, BinaryIO], exporters: Sequence[Exporter]
+    ) -> None:
+        """Add what few builds need; their modules are loaded by those alone."""
+        if secrets := options.get("secrets"):
+            from buildkit_client.session.secrets import SecretsService  # noqa: PLC0415
+
+            secret_service = SecretsService(secrets)
+            secret_service.check()
+            self.unary.update(secret_service.methods())
+            self._services.append(secret_service)
+        if ssh := options.get("ssh"):
+            from buildkit_client.session.ssh import SshService  # noqa: PLC0415
+
+            ssh_service = SshService(ssh)
+            ssh_service.check()
+            self.unary.update(ssh_service.unary_methods())
+            self.streaming.update(ssh_service.streaming_methods())
+            self._services.append(ssh_service)
+        if uploads:
+            from buildkit_client.session.upload import UploadService  # noqa: PLC0415
+
+            upload_service = UploadService(uploads)
+            self.uploads = tuple(upload_service.uploads)
+            self.streaming.update(upload_service.methods())
+            self._services.append(upload_service)
+        if policy := options.get("policy"):
+            from buildkit_client.session.policy import PolicyService  # noqa: PLC0415
+
+            policy_service = PolicyService(policy)
+            self.unary.update(policy_service.methods())
+            self._services.append(policy_service)
+        for index, exporter in enumerate(exporters):
+            self._add_output(index, exporter)
+        if choose := options.get("choose_exporters"):
+            from buildkit_client.session.exporter import ExporterService  # noqa: PLC0415
+
+            exporter_service = ExporterService(choose, on_chosen=partial(self._add_chosen, len(exporters)))
+            self.unary.update(exporter_service.methods())
+            self._services.append(exporter_service)
+        if self._receivers or self.chooses_exporters:
+            from buildkit_client.session.filesend import FileSendService  # noqa: PLC0415
+
+            self.streaming.update(FileSendService(self._receivers).methods())
 
     def add_stores(self, stores: Mapping[str, ContentStore]) -> None:
         """Serve the stores of a build's local caches; may be called while the session runs.
@@ -146,25 +163,23 @@ class Attachments:
             self._add_output(index, exporter)
 
     def _add_output(self, index: int, exporter: Exporter) -> None:
-        match exporter.output:
-            case OutputFile(path):
-                receiver = FileReceiver(path)
-                receiver.check()
-                self._receivers[index] = receiver
-            case OutputStream(stream):
-                self._receivers[index] = StreamReceiver(stream)
-            case OutputDirectory(path):
-                directory = DirectoryReceiver(path, mode=exporter.to_attrs().get("mode", "copy"))
-                directory.check()
-                self._receivers[index] = directory
-            case OutputLayout(path):
-                if self.layout is not None:
-                    raise OptionError(
-                        "a build can write into one OCI image layout only",
-                        why="the daemon has one store of that kind for a session",
-                        hint="write the others as tar files, or copy them afterwards",
-                    )
-                self.layout = ImageLayout(path, create=True)
+        """Receive what an exporter sends to us, if it does."""
+        if exporter.output is None:
+            return
+        if isinstance(exporter.output, OutputLayout):
+            if self.layout is not None:
+                raise OptionError(
+                    "a build can write into one OCI image layout only",
+                    why="the daemon has one store of that kind for a session",
+                    hint="write the others as tar files, or copy them afterwards",
+                )
+            self.layout = ImageLayout(exporter.output.path, create=True)
+            return
+        from buildkit_client.session.receivers import receiver_for  # noqa: PLC0415 - few builds send something back
+
+        receiver = receiver_for(exporter)
+        self._receivers[index] = receiver
+        self._services.append(receiver)
 
     @property
     def vanished_files(self) -> tuple[str, ...]:
@@ -187,8 +202,7 @@ class Attachments:
         Args:
             message: The daemon's whole error text.
         """
-        services = (self._files, self._secrets, self._ssh, self._uploads, self._policy, self._chosen)
-        for service in (*services, *self._receivers.values(), self._auth):
+        for service in self._services:
             errors = getattr(service, "errors", None) or [getattr(service, "error", None)]
             for error in errors:
                 if isinstance(error, BuildKitError) and str(error) in message:

@@ -57,7 +57,10 @@ def connect(rack: Rack, *, buildkit_host: str, start_local: Callable[[], str] | 
 
 def _reach(rack: Rack, address: str) -> Client:
     """Return a client that has answered once."""
-    from buildkit_client import Client, TlsConfig  # noqa: PLC0415 (imports gRPC)
+    from buildkit_client.startup import lean_imports  # noqa: PLC0415 (for builds alone)
+
+    with lean_imports():
+        from buildkit_client import Client, TlsConfig  # noqa: PLC0415 (imports gRPC)
 
     files = {name: Path(rack.param(f"tls_{name}")) for name in ("ca", "cert", "key") if rack.param(f"tls_{name}")}
     server_name = rack.param("tls_server_name")

@@ -27,7 +27,6 @@ from buildkit_client.options import (
     check_cache_import,
     check_exporter,
 )
-from buildkit_client.session.ssh import ssh_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -386,6 +385,8 @@ def agent_from(source: SshSource, *, environ: Mapping[str, str]) -> SshAgent | S
     paths = source.paths or ((environ["SSH_AUTH_SOCK"],) if environ.get("SSH_AUTH_SOCK") else ())
     if not paths:
         raise OptionError("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set")
+    from buildkit_client.session.ssh import ssh_source  # noqa: PLC0415 - few builds need it
+
     return ssh_source([Path(path) for path in paths], raw=source.raw)
 
 
