@@ -37,6 +37,7 @@ check: install ## formatting, lint, types, import direction, generated code, uni
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/gen_protos.sh --check
+	$(BIN)/python scripts/gen_docs.py --check
 	$(BIN)/pytest -n 2 tests/unit tests/property $(PYTEST_FLAGS)
 
 .PHONY: unit
@@ -47,12 +48,29 @@ unit: install ## unit and property tests alone
 integration: services ## tests against a real buildkitd and real registries
 	@eval "$$($(SERVICES) env)"; set -x; $(BIN)/pytest tests/integration --require-services $(PYTEST_FLAGS)
 
+# Older releases of buildkitd: the folders of scripts/buildkit. The newest is what `make test` uses.
+COMPAT_RELEASES ?= v0.12.5 v0.22.0
+# What has nothing to do with the daemon's release, or takes long to say the same again
+COMPAT_LEAVES := $(addprefix --ignore=tests/integration/,test_protobuf_runtimes.py test_store_postgres.py \
+	test_reference_patterns.py test_scale.py test_docker_engine.py)
+
+.PHONY: compat
+compat: install ## the integration tests with older releases of buildkitd
+	@failed=; for release in $(COMPAT_RELEASES); do \
+		export BUILDKIT_RELEASE=$$release; \
+		$(SERVICES) up; \
+		( eval "$$($(SERVICES) env)"; set -x; \
+		$(BIN)/pytest tests/integration $(COMPAT_LEAVES) --require-services $(PYTEST_FLAGS) ) || failed="$$failed $$release"; \
+		$(SERVICES) down; \
+	done; \
+	if [ -n "$$failed" ]; then echo "compat: tests fail with$$failed" >&2; exit 1; fi
+
 .PHONY: services
 services: install ## start buildkitd and the registries (the first time takes minutes)
 	@$(SERVICES) up
 
 .PHONY: bench
-bench: services ## compare with buildctl (make bench BENCH_FLAGS=--quick)
+bench: services ## compare with the Go tools (make bench BENCH_FLAGS=--quick)
 	@eval "$$($(SERVICES) env)"; $(BIN)/python benchmarks/run $(BENCH_FLAGS)
 
 .PHONY: clean

@@ -19,6 +19,7 @@ from buildkit_client.cli.console import EXIT_FAILED, EXIT_NO_SUCH_COMMAND, EXIT_
 from buildkit_client.cli.flags import Invocation, UsageError, read_command_line
 from buildkit_client.cli.help import help_page
 from buildkit_client.errors import BuildKitError, DaemonError, OptionError, SolveError
+from buildkit_client.startup import lean_imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,8 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     root = command_tree(os.environ)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[-1] == "--generate-shell-completion":
+        from buildkit_client.cli.completion import proposals  # noqa: PLC0415 (only for a shell that completes)
+
+        write_out(proposals(root, words[:-1]))
+        return EXIT_OK
     try:
-        invocation = read_command_line(root, sys.argv[1:] if arguments is None else arguments)
+        invocation = read_command_line(root, words)
     except UsageError as exc:
         write_error(f"Incorrect Usage: {exc}\n\n")
         write_out(help_page(exc.path, version=__version__))
@@ -75,7 +82,9 @@ def _run(invocation: Invocation) -> int:
         return EXIT_FAILED
     module_name, _, function_name = command.run.partition(":")
     # A command's module loads gRPC; help and mistakes in the command line do not need it.
-    run = cast("Callable[[Invocation], int]", getattr(import_module(module_name), function_name))
+    with lean_imports():
+        module = import_module(module_name)
+    run = cast("Callable[[Invocation], int]", getattr(module, function_name))
     return run(invocation)
 
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -40,6 +40,7 @@ from buildkit_client.cli.connection import open_client
 from buildkit_client.cli.console import EXIT_FAILED, EXIT_OK, open_private, write_error, write_out
 from buildkit_client.errors import OptionError
 from buildkit_client.llb import Definition
+from buildkit_client.local_cache import prepare_caches
 from buildkit_client.oci.token import HttpOptions
 from buildkit_client.options import RawFrontend, SourcePolicy, check_frontend_attrs
 from buildkit_client.progress import ClockShift, ProgressDriver, RawJsonProgress, StatusUpdate, make_progress
@@ -51,10 +52,12 @@ if TYPE_CHECKING:
     from buildkit_client.cli.flags import Invocation
     from buildkit_client.client import RunningBuild
     from buildkit_client.gateway import Gateway, GatewayResult
+    from buildkit_client.options import SshAgent, SshKeys
     from buildkit_client.solve import OnStatus, SolveResult
     from buildkit_client.solve_options import SolveOptions
 
 _FORCED_SIGNALS = 3
+_ATTESTATIONS = ("attest:", "build-arg:BUILDKIT_ATTEST_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +67,26 @@ class BuildRequest:
     Attributes:
         build: The frontend with every option, or the graph from standard input.
         options: Keywords of the build.
+        attrs: All of ``--opt``, which a graph has too: attestations and SOURCE_DATE_EPOCH are not the frontend's alone.
     """
 
     build: RawFrontend | Definition
     options: SolveOptions
+    attrs: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def wants_gateway(self) -> bool:
+        """Whether the build runs through the gateway, as every build of the reference does.
+
+        It makes a difference to sub-requests, whose answer comes no other way, to provenance, which records it, and
+        to a graph with attributes. What is left is faster without.
+        """
+        if isinstance(self.build, Definition):
+            return bool(self.attrs)
+        return any(name == "requestid" or name.startswith(_ATTESTATIONS) for name in self.attrs)
 
 
-def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: BinaryIO) -> BuildRequest:
+def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: BinaryIO | None) -> BuildRequest:
     """Read the flags of ``build``, in the order in which the reference finds their mistakes.
 
     Args:
@@ -85,12 +101,19 @@ def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: B
     def warn(text: str) -> None:
         write_error(f"warning: {text}\n")
 
+    stdout = sys.stdout.buffer if sys.stdout is not None else None  # a shell's ">&-" closes it
     logins = parse_tls_contexts(invocation.texts("registry-auth-tlscontext"))
-    ssh = [parse_ssh(text) for text in invocation.texts("ssh")]
+    agents: dict[str, SshAgent | SshKeys] = {}
+    for ssh in [parse_ssh(text) for text in invocation.texts("ssh")]:
+        if ssh.id in agents:
+            raise OptionError(f"duplicate agent ID {json.dumps(ssh.id)}")
+        agents[ssh.id] = agent_from(ssh, environ=environ)
     secrets = [parse_secret(text) for text in invocation.texts("secret")]
     options: SolveOptions = {
+        "ssh": agents,
+        "secrets": {source.id: secret_from(source, environ=environ) for source in secrets},
         "entitlements": [parse_allow(text) for text in invocation.texts("allow")],
-        "exporters": [parse_output(text, stdout=sys.stdout.buffer) for text in invocation.texts("output")],
+        "exporters": [parse_output(text, stdout=stdout) for text in invocation.texts("output")],
         "cache_exports": [
             parse_export_cache(text, environ=environ, warn=warn) for text in invocation.texts("export-cache")
         ],
@@ -112,9 +135,7 @@ def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: B
         build = RawFrontend(name, attrs, unchecked=True)
     else:
         build = _read_definition(stdin, no_cache=invocation.is_set("no-cache"))
-    options["secrets"] = {source.id: secret_from(source, environ=environ) for source in secrets}
-    options["ssh"] = {source.id: agent_from(source, environ=environ) for source in ssh}
-    return BuildRequest(build, options)
+    return BuildRequest(build, options, attrs)
 
 
 def _read_source_policy(path: str) -> SourcePolicy | None:
@@ -129,8 +150,8 @@ def _read_source_policy(path: str) -> SourcePolicy | None:
         ) from exc
 
 
-def _read_definition(stdin: BinaryIO, *, no_cache: bool) -> Definition:
-    if stat.S_ISCHR(os.fstat(stdin.fileno()).st_mode):  # a terminal, or /dev/null
+def _read_definition(stdin: BinaryIO | None, *, no_cache: bool) -> Definition:
+    if stdin is None or stat.S_ISCHR(os.fstat(stdin.fileno()).st_mode):  # closed, a terminal, or /dev/null
         raise OptionError(
             "please specify --frontend or pipe LLB definition to stdin", hint="use --frontend dockerfile.v0"
         )
@@ -153,7 +174,9 @@ def run(invocation: Invocation) -> int:
         if trace_path := invocation.text("trace"):
             trace = stack.enter_context(open_private(Path(trace_path), append=True))
             listeners.append(RawJsonProgress(trace.write).update)
-        request = read_request(invocation, environ=os.environ, stdin=sys.stdin.buffer)
+        write_metrics = _metrics_writer(invocation.text("debug-json-cache-metrics"), stack)
+        stdin = sys.stdin.buffer if sys.stdin is not None else None
+        request = read_request(invocation, environ=os.environ, stdin=stdin)
         metrics = CacheMetrics()
         listeners.append(metrics.update)
         display = make_progress(invocation.text("progress"), sys.stderr, environ=os.environ)
@@ -167,8 +190,8 @@ def run(invocation: Invocation) -> int:
                 listener(shifted)
 
         answer: dict[str, bytes] = {}
-        if is_subrequest(request.build):
-            build = stack.enter_context(client.start_gateway(**request.options))
+        if request.wants_gateway:
+            build = stack.enter_context(client.start_gateway(attrs=request.attrs, **request.options))
             finish: Callable[[OnStatus], SolveResult] = partial(build.run, partial(_ask, request, answer))
         else:
             build = stack.enter_context(client.start_solve(request.build, **request.options))
@@ -177,22 +200,23 @@ def run(invocation: Invocation) -> int:
         with _cancelled_by_signals(build):
             result = finish(on_status)
         driver.close()
-    if path := invocation.text("metadata-file"):
-        write_whole(Path(path), metadata_json(result.metadata()))
-    write_out(answer_text(answer))
-    if target := invocation.text("debug-json-cache-metrics"):
-        _write_metrics(target, metrics, time.monotonic() - started)
+        metadata = result.metadata()
+        if (path := invocation.text("metadata-file")) and metadata:
+            write_whole(Path(path), metadata_json(metadata))
+        if answer:
+            write_out(answer_text(answer))
+        if write_metrics is not None:
+            lines = metrics.lines(duration_s=time.monotonic() - started)
+            write_metrics("".join(f"{line}\n" for line in lines))
     return EXIT_OK
 
 
-def is_subrequest(build: RawFrontend | Definition) -> bool:
-    """Whether the frontend is asked about the build, rather than to build."""
-    return isinstance(build, RawFrontend) and "requestid" in build.attrs
-
-
 def _ask(request: BuildRequest, answer: dict[str, bytes], gateway: Gateway) -> GatewayResult:
-    result = gateway.solve(request.build, cache_imports=request.options.get("cache_imports", ()))
-    answer.update(result.metadata)
+    # The build has warned about those that cannot be used.
+    caches = prepare_caches(request.options.get("cache_imports", ()), (), warn=lambda _: None)
+    result = gateway.solve(request.build, cache_imports=caches.imports)
+    if "requestid" in request.attrs:
+        answer.update(result.metadata)
     return result
 
 
@@ -272,12 +296,18 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def _write_metrics(target: str, metrics: CacheMetrics, duration_s: float) -> None:
-    text = "".join(f"{line}\n" for line in metrics.lines(duration_s=duration_s))
-    if target == "stdout":
-        write_out(text)
-    elif target == "stderr":
-        write_error(text)
-    else:
-        with open_private(Path(target)) as file:
-            file.write(text)
+def _metrics_writer(target: str, stack: ExitStack) -> Callable[[str], object] | None:
+    """Open, before the build, what the cache metrics go to.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    match target:
+        case "":
+            return None
+        case "stdout":
+            return write_out
+        case "stderr":
+            return write_error
+        case _:
+            return stack.enter_context(open_private(Path(target))).write

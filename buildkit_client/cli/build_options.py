@@ -5,14 +5,17 @@ Reference: cmd/buildctl/build.
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import stat
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from buildkit_client.cli.values import csv_fields, key_values, parse_bool
-from buildkit_client.errors import OptionError
+from buildkit_client.errors import OptionError, SshAgentError
 from buildkit_client.oci.token import HostSecurity
 from buildkit_client.options import (
     OutputDirectory,
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from buildkit_client.options import Output, Secret, SshAgent, SshKeys
 
 _BUILD_ARG = "build-arg:"
+_MAX_SECRET_KIB = 500  # session/secrets/secretsprovider/secretsprovider.go, MaxSecretSize
 _PASSED_ON_ENVIRONMENT = ("SOURCE_DATE_EPOCH",)
 _ENTITLEMENTS = ("network.host", "security.insecure", "device")
 
@@ -86,12 +90,13 @@ def _typed_attrs(text: str, flag: str) -> tuple[str, dict[str, str]]:
     return kind, attrs
 
 
-def parse_output(text: str, *, stdout: BinaryIO) -> RawExporter:
+def parse_output(text: str, *, stdout: BinaryIO | None) -> RawExporter:
     """Read one ``--output``.
 
     Args:
         text: For example ``type=image,name=docker.io/user/app,push=true``.
-        stdout: Where a file goes that has no destination; a terminal is refused.
+        stdout: Where a file goes that has no destination; a terminal is refused; None when it is
+            closed.
 
     Raises:
         OptionError: It cannot be read, or its destination cannot work.
@@ -112,7 +117,7 @@ def parse_output(text: str, *, stdout: BinaryIO) -> RawExporter:
     return RawExporter(kind, attrs, output, unchecked=True)
 
 
-def _destination(kind: str, dest: str, attrs: Mapping[str, str], stdout: BinaryIO) -> Output | None:
+def _destination(kind: str, dest: str, attrs: Mapping[str, str], stdout: BinaryIO | None) -> Output | None:
     takes_layout = kind in ("oci", "docker") and not _is_tar(attrs)
     if kind == "local" or takes_layout:
         if not dest:
@@ -120,15 +125,41 @@ def _destination(kind: str, dest: str, attrs: Mapping[str, str], stdout: BinaryI
         return OutputLayout(Path(dest)) if takes_layout else OutputDirectory(Path(dest))
     if kind in ("tar", "oci", "docker"):
         if dest not in ("", "-"):
-            if Path(dest).is_dir():
-                raise OptionError("destination file is a directory")
+            _check_destination_file(dest)
             return OutputFile(Path(dest))
+        if stdout is None:
+            raise OptionError("standard output is closed", hint="name a file with dest=")
         if stdout.isatty():
             raise OptionError(f"output file is required for {kind} exporter. refusing to write to console")
         return OutputStream(stdout)
     if dest:
         raise OptionError(f"output {dest} is not supported by {kind} exporter")
     return None
+
+
+def _check_destination_file(dest: str) -> None:
+    """Find out, before the build, whether a file can be written, without touching what is there.
+
+    Raises:
+        OptionError: It cannot, in the reference's words.
+    """
+    path = Path(dest)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mode = 0
+    except OSError as exc:
+        raise OptionError(f"invalid destination file: {dest}: stat {dest}: {_go_reason(exc)}") from exc
+    if stat.S_ISDIR(mode):
+        raise OptionError("destination file is a directory")
+    try:
+        if mode and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if not mode or stat.S_ISREG(mode):
+            with tempfile.TemporaryFile(dir=path.resolve().parent):
+                pass
+    except OSError as exc:
+        raise OptionError(f"open {dest}: {_go_reason(exc)}") from exc
 
 
 def _is_tar(attrs: Mapping[str, str]) -> bool:
@@ -162,6 +193,7 @@ def parse_export_cache(
     kind, attrs = _typed_attrs(text, "--export-cache")
     attrs.setdefault("mode", "min")
     attrs = _with_github(attrs, environ) if kind == "gha" else attrs
+    _require_place(kind, attrs, {"registry": "ref", "local": "dest"}, "exporter")
     check_cache_export(kind, attrs, lenient=True)
     return RawCache(kind, attrs, unchecked=True)
 
@@ -184,8 +216,15 @@ def parse_import_cache(
         return RawCache("registry", {"ref": text}, unchecked=True)
     kind, attrs = _typed_attrs(text, "--import-cache")
     attrs = _with_github(attrs, environ) if kind == "gha" else attrs
+    _require_place(kind, attrs, {"registry": "ref", "local": "src"}, "importer")
     check_cache_import(kind, attrs, lenient=True)
     return RawCache(kind, attrs, unchecked=True)
+
+
+def _require_place(kind: str, attrs: Mapping[str, str], places: Mapping[str, str], role: str) -> None:
+    """Check that a cache says where it is, with the texts of the reference's client/solve.go, parseCacheOptions."""
+    if (place := places.get(kind)) and not attrs.get(place):
+        raise OptionError(f"{kind} cache {role} requires {place}")
 
 
 def _with_github(attrs: dict[str, str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -357,37 +396,57 @@ def parse_ssh(text: str) -> SshSource:
             paths.append(item)
     if raw and len(paths) != 1:
         raise OptionError(f'raw mode must supply exactly one socket path for "{ssh_id}"')
-    return SshSource(ssh_id, tuple(paths), raw)
+    return SshSource(ssh_id or "default", tuple(paths), raw)
 
 
 def secret_from(source: SecretSource, *, environ: Mapping[str, str]) -> Secret:
     """Return the secret that a ``--secret`` means.
 
-    With neither a file nor a variable, a variable called like the id wins over a file of that name.
+    With neither a file nor a variable, a variable called like the id wins over a file of that name. A variable that is
+    named and not set is an empty secret.
+
+    Raises:
+        OptionError: The file is not there or too large, in the reference's words.
 
     Reference: session/secrets/secretsprovider/store.go.
     """
     variable = source.env or (source.id if not source.file_path and source.id in environ else "")
     if not variable:
-        return SecretFile(Path(source.file_path or source.id))
-    value = environ.get(variable)
-    return SecretCallback(lambda: None if value is None else value.encode("utf-8", "surrogateescape"))
+        path = Path(source.file_path or source.id)
+        try:
+            size_bytes = path.stat().st_size
+        except OSError as exc:
+            raise OptionError(f"failed to stat {path}: stat {path}: {_go_reason(exc)}") from exc
+        if size_bytes > _MAX_SECRET_KIB << 10:
+            raise OptionError(f"secret {source.id} too big. max size {_MAX_SECRET_KIB}KiB")
+        return SecretFile(path)
+    value = environ.get(variable, "").encode("utf-8", "surrogateescape")
+    return SecretCallback(lambda: value)
 
 
 def agent_from(source: SshSource, *, environ: Mapping[str, str]) -> SshAgent | SshKeys:
     """Return the agent or the keys that a ``--ssh`` means.
 
     Raises:
-        OptionError: No agent is known, or sockets and keys are mixed.
+        OptionError: No agent is known, a path is not there, or sockets and keys are mixed.
 
     Reference: session/sshforward/sshprovider/agentprovider.go, NewSSHAgentProvider.
     """
-    paths = source.paths or ((environ["SSH_AUTH_SOCK"],) if environ.get("SSH_AUTH_SOCK") else ())
-    if not paths:
-        raise OptionError("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set")
+    doing = f"failed to convert agent config {{{source.id} [{' '.join(source.paths)}] {str(source.raw).lower()}}}"
+    paths = [Path(path) for path in source.paths if path]
+    if not paths and not environ.get("SSH_AUTH_SOCK"):
+        raise OptionError(f"{doing}: invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set")
+    doing += f": failed to convert agent config for ID: {json.dumps(source.id)}"
     from buildkit_client.session.ssh import ssh_source  # noqa: PLC0415 - few builds need it
 
-    return ssh_source([Path(path) for path in paths], raw=source.raw)
+    try:
+        return ssh_source(paths or [Path(environ["SSH_AUTH_SOCK"])], raw=source.raw)
+    except OptionError as exc:
+        raise OptionError(f"{doing}: {exc}", why=exc.why, hint=exc.hint) from exc
+    except SshAgentError as exc:
+        reason = exc.__cause__
+        text = f"stat {reason.filename}: {_go_reason(reason)}" if isinstance(reason, OSError) else str(exc)
+        raise OptionError(f"{doing}: {text}", hint=exc.hint) from exc
 
 
 def parse_tls_contexts(items: Sequence[str]) -> dict[str, HostSecurity]:

@@ -143,6 +143,17 @@ _DIAL_STDIO = Command(
     is_hidden=True,
 )
 
+_COMPLETION = Command(
+    "completion",
+    "print what a shell sources to complete commands and flags",
+    commands=(
+        Command("bash", "print the completion script for bash", "buildkit_client.cli.completion:run_bash"),
+        Command("zsh", "print the completion script for zsh", "buildkit_client.cli.completion:run_zsh"),
+        Command("fish", "print the completion script for fish", "buildkit_client.cli.completion:run_fish"),
+    ),
+    is_hidden=True,
+)
+
 
 def command_tree(environ: Mapping[str, str]) -> Command:
     """The outermost command.
@@ -170,5 +181,5 @@ def command_tree(environ: Mapping[str, str]) -> Command:
             Flag("timeout", "seconds to wait for the daemon's first answer", "int", default=5),
             Flag("wait", "wait until the daemon can be reached", "bool"),
         ),
-        commands=(_DISK_USAGE, _PRUNE, _PRUNE_HISTORIES, _BUILD, _DEBUG, _DIAL_STDIO),
+        commands=(_DISK_USAGE, _PRUNE, _PRUNE_HISTORIES, _BUILD, _DEBUG, _DIAL_STDIO, _COMPLETION),
     )

@@ -12,9 +12,9 @@ from buildkit_client.cli.flags import Command, Flag
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_HELP = Flag("help", "show help", "bool", ("h",))
-_VERSION = Flag("version", "print the version", "bool", ("v",))
-_HELP_COMMAND = Command("help", "Shows a list of commands or help for one command", aliases=("h",))
+HELP = Flag("help", "show help", "bool", ("h",))
+VERSION = Flag("version", "print the version", "bool", ("v",))
+HELP_COMMAND = Command("help", "Shows a list of commands or help for one command", aliases=("h",))
 
 
 def help_page(path: Sequence[Command], *, version: str) -> str:
@@ -38,11 +38,11 @@ def help_page(path: Sequence[Command], *, version: str) -> str:
         parts.append(_section("VERSION", [version]))
     shown = [one for one in command.commands if not one.is_hidden]
     if shown:
-        listed = [*shown, _HELP_COMMAND] if is_root else shown
+        listed = [*shown, HELP_COMMAND] if is_root else shown
         parts.append(
             _section("COMMANDS", _columns([(", ".join((one.name, *one.aliases)), one.usage) for one in listed]))
         )
-    own = [*command.flags, _HELP, *([_VERSION] if is_root else [])]
+    own = [*command.flags, HELP, *([VERSION] if is_root else [])]
     parts.append(_section("GLOBAL OPTIONS" if is_root else "OPTIONS", _flag_lines(own)))
     outer = [flag for one in path[:-1] for flag in one.flags]
     if outer:

@@ -48,4 +48,4 @@ def show_help(
     from convox.cli.help import list_commands  # noqa: PLC0415
 
     cx: CliContext = ctx.obj
-    cx.console.print(list_commands(ctx.find_root()))
+    cx.console.print(list_commands())

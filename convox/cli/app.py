@@ -51,15 +51,10 @@ class RootGroup(Group):
         """Import a command; None where no command has that word."""
         if cmd_name not in COMMANDS:
             return None
-        if cmd_name not in self.commands:
-            self.commands[cmd_name] = typer.main.get_command(self.declaration(cmd_name))
-        return self.commands[cmd_name]
-
-    def declaration(self, cmd_name: str) -> typer.Typer:
-        """Import a command, and return what it is made of."""
         module, _, name = COMMANDS[cmd_name].partition(":")
-        app: typer.Typer = getattr(import_module(module), name)
-        return app
+        if cmd_name not in self.commands:
+            self.commands[cmd_name] = typer.main.get_command(getattr(import_module(module), name))
+        return self.commands[cmd_name]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words after ``convox``."""

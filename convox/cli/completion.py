@@ -233,8 +233,12 @@ def _flags(line: _Line) -> "Iterable[Row]":
 
 def _commands(line: _Line) -> "Iterable[Row]":
     from convox.cli.help import summaries  # noqa: PLC0415
+    from convox.cli.listing import COMMANDS  # noqa: PLC0415
 
-    return summaries(line.command) if isinstance(line.command, Group) else ()
+    if line.typed.path:
+        return summaries(line.command) if isinstance(line.command, Group) else ()
+    about = {name.partition(" ")[2]: text for name, text in COMMANDS}  # importing every command would take too long
+    return [(name, about.get(name, "")) for name in line.command.list_commands(_NO_CONTEXT)]
 
 
 def _argument_kind(line: _Line) -> str:

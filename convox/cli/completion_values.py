@@ -112,7 +112,7 @@ def _assignments(kind: str, line: TypedLine) -> Proposals:
     """Return ``NAME=`` for every name, and behind the ``=`` the whole word for every choice there is."""
     if kind == "key=value":
         choices: Mapping[str, tuple[str, Sequence[str]]] = {name: ("", ()) for name, _ in _environment_names(line)}
-    elif line.path[:1] == ("apps",):
+    elif line.path[0] == "apps":
         from convox.apps import APP_PARAMS, ARCHITECTURES  # noqa: PLC0415
 
         choices = {name: (doc, ARCHITECTURES if name == "BuildArch" else ()) for name, doc in APP_PARAMS.items()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from convox.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from typing import BinaryIO
 
     from convox.output.console import Console
     from convox.rack import Rack
@@ -47,6 +50,11 @@ class CliContext:
     console: Console
     settings: Settings
     secrets: list[str] = field(default_factory=list, repr=False)
+
+    @property
+    def stdin(self) -> BinaryIO:
+        """Standard input; an empty one where the process was started without."""
+        return io.BytesIO() if sys.stdin is None else sys.stdin.buffer
 
     def settings_for(self, *, rack: str | None = None, app: str | None = None) -> Settings:
         """Return the settings with a command's ``-r`` and ``-a``."""

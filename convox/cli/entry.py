@@ -1,9 +1,12 @@
 """The first steps of the process: until everything is loaded, and after the command is over, Ctrl-C just ends it.
 
+What needs no command line, the list of commands and what a shell asks, is answered here, without loading one.
+
 Python's own answer to Ctrl-C is an exception, which shows as a traceback where nothing can catch it: in the middle of
 an import, and while the interpreter ends.
 """
 
+import gc
 import signal
 import sys
 
@@ -12,10 +15,29 @@ def main() -> int:
     """Run one command and return the exit code of the process."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.argv[1:] in ([], ["help"], ["-h"], ["--help"]) and _list_commands():
+        return 0
     if sys.argv[1:2] == ["__complete"]:
         from convox.cli.completion import answer  # noqa: PLC0415 (only for a shell that completes)
 
         return answer(sys.argv[2:])
+    gc.disable()  # what is loaded stays: to look for garbage in between takes a tenth of the time
     from convox.cli.app import main as run_command  # noqa: PLC0415 (loads the command line)
 
-    return run_command()
+    gc.enable()
+    try:
+        return run_command()
+    finally:
+        gc.freeze()  # nor is there anything to look for while the interpreter ends
+
+
+def _list_commands() -> bool:
+    """Print the commands; False where that fails, so that the command line meets the error and words it."""
+    from convox.cli.help import list_commands  # noqa: PLC0415 (only for help)
+
+    try:
+        sys.stdout.write(f"{list_commands()}\n")
+        sys.stdout.flush()
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True

@@ -1,13 +1,15 @@
-"""Help texts, laid out as Convox lays them out, with what each flag is for."""
+"""Help texts, laid out as Convox lays them out, with what each flag is for.
+
+The list of all commands is printed from what scripts/gen_docs.py wrote down, as loading every command takes longer than
+anything else that only prints.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convox.cli.command import Group, options_of
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 def command_help(ctx: Any) -> str:
@@ -31,53 +33,42 @@ def group_help(ctx: Any) -> str:
     return "\n\n".join((*sections, f"COMMANDS\n{_columns(rows, indent='  ')}"))
 
 
-def list_commands(ctx: Any) -> str:
-    """Return all commands of convox with their descriptions, sorted, as ``convox help`` shows them.
+def list_commands() -> str:
+    """Return all commands with their descriptions, sorted, as ``convox help`` shows them.
 
     Reference: convox/stdcli help.go, helpGlobal.
     """
-    root = ctx.command
-    rows = (row for name in root.list_commands(ctx) for row in _declared(root.declaration(name), ctx.command_path))
-    return _columns(sorted(rows), indent="")
+    from convox.cli.listing import COMMANDS  # noqa: PLC0415  (not needed for the help of one command)
+
+    return _columns(COMMANDS, indent="")
 
 
 def summaries(group: Any) -> Iterator[tuple[str, str]]:
     """Give the words of a group's commands with their descriptions, for a shell that completes."""
     for name in group.list_commands(None):
         command = group.get_command(None, name)
-        if command.hidden:
-            continue
-        is_group = isinstance(command, Group) and command.own_command
-        yield name, _first_line(command.get_command(None, command.own_command) if is_group else command)
+        if not command.hidden:
+            own = getattr(command, "own_command", "")
+            yield name, _first_line(command.get_command(None, own) if own else command)
 
 
 def _sections(path: str, command: Any) -> list[str]:
+    from convox.cli.command import options_of  # noqa: PLC0415  (the list of all commands needs no command)
+
     arguments = [param for param in command.params if param.param_type_name == "argument"]
-    usage = " ".join((path, *(_argument(param) for param in arguments)))
-    sections = [f"USAGE\n  {usage}", f"DESCRIPTION\n  {_description(command)}"]
+    usage = " ".join((path, *(argument_usage(param) for param in arguments)))
+    sections = [f"USAGE\n  {usage}", f"DESCRIPTION\n  {description(command)}"]
     options = sorted((param for param in options_of(command) if not param.hidden), key=_long)
     if options:
         sections.append(
-            f"OPTIONS\n{_columns([(_option(param), str(param.help or '')) for param in options], indent='  ')}"
+            f"OPTIONS\n{_columns([(option_usage(param), str(param.help or '')) for param in options], indent='  ')}"
         )
     return sections
 
 
-def _declared(app: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Give what :func:`_commands` gives, without making the commands, which takes longer than everything else."""
-    group = app.info.cls
-    is_group = isinstance(group, type) and issubclass(group, Group)
-    path = f"{path} {app.info.name}"
-    for info in app.registered_commands:
-        if is_group and info.name == group.own_command:
-            yield path, _summary(info.callback.__doc__)
-        elif not info.hidden:
-            yield f"{path} {info.name}" if is_group else path, _summary(info.callback.__doc__)
-    for inner in app.registered_groups:
-        yield from _declared(inner.typer_instance, path)
-
-
 def _commands(ctx: Any, group: Any, path: str) -> Iterator[tuple[str, str]]:
+    from convox.cli.command import Group  # noqa: PLC0415  (the list of all commands needs no command)
+
     for name in group.list_commands(ctx):
         command = group.get_command(ctx, name)
         if command is None or command.hidden or name == group.own_command:
@@ -91,14 +82,16 @@ def _commands(ctx: Any, group: Any, path: str) -> Iterator[tuple[str, str]]:
             yield f"{path} {name}", _first_line(command)
 
 
-def _argument(param: Any) -> str:
+def argument_usage(param: Any) -> str:
+    """Return how an argument is written in a usage line: ``<build>``, ``[dir]``, ``[server]...``."""
     name = str(param.metavar or param.name).strip("[]")
     if param.nargs == -1:
         return f"{'' if param.required else '['}{name}{'' if param.required else ']'}..."
     return f"<{name}>" if param.required else f"[{name}]"
 
 
-def _option(param: Any) -> str:
+def option_usage(param: Any) -> str:
+    """Return how a flag is written: ``-f, --file <file>``; without a short form, as far in as with one."""
     short = [text for text in param.opts if not text.startswith("--")]
     value = "" if param.is_flag else f" <{param.metavar or param.name}>"
     return f"{short[0] + ', ' if short else '    '}{_long(param)}{value}"
@@ -108,7 +101,8 @@ def _long(param: Any) -> str:
     return next(str(text) for text in param.opts if text.startswith("--"))
 
 
-def _description(command: Any) -> str:
+def description(command: Any) -> str:
+    """Return what a command does: one line, and behind it what else there is to say."""
     first, _, more = str(command.help or "").strip().partition("\n")
     return "\n".join([_worded(first), *(f"  {line}".rstrip() for line in more.splitlines())])
 
@@ -126,6 +120,6 @@ def _worded(line: str) -> str:
     return line[:1].lower() + line[1:].rstrip(".")
 
 
-def _columns(rows: list[tuple[str, str]], *, indent: str) -> str:
+def _columns(rows: Sequence[tuple[str, str]], *, indent: str) -> str:
     width = max((len(left) for left, _ in rows), default=0)
     return "\n".join(f"{indent}{left.ljust(width)}  {right}".rstrip() for left, right in rows)

@@ -11,6 +11,10 @@ HiddenRackOption = Annotated[str | None, typer.Option("-r", "--rack", hidden=Tru
 WaitOption = Annotated[
     bool, typer.Option("-w", "--wait", hidden=True, help="has no effect; scripts for older versions have it")
 ]
+ThroughBuilderOption = Annotated[
+    bool,
+    typer.Option("--through-builder", help="reach registries through the rack's builder, where only that one can"),
+]
 LimitOption = Annotated[
     str | None, typer.Option("-l", "--limit", metavar="limit", help="how many to show, newest first (10)")
 ]

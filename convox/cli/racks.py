@@ -1,6 +1,5 @@
 """``convox racks``, ``convox switch`` and ``convox rack``: which racks there are, and their parameters."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -153,7 +152,7 @@ def install_rack(
     with cx.console.step("Installing rack"):
         given = parse_params(params or [])
         cx.hide_params(given)
-        values = read_secret_values(given, cwd=cx.settings.cwd, stdin=sys.stdin.buffer)
+        values = read_secret_values(given, cwd=cx.settings.cwd, stdin=cx.stdin)
         cx.hide_params(values)
         checked = check_params({**values, "provider": provider}, {}, cwd=cx.settings.cwd, is_install=True)
         create_rack(cx.settings.config_path, name, checked.values)
@@ -309,7 +308,7 @@ def set_params(
     with cx.console.step("Updating parameters"):
         given = parse_params(params)
         cx.hide_params(given)
-        values = read_secret_values(given, cwd=cx.settings.cwd, stdin=sys.stdin.buffer)
+        values = read_secret_values(given, cwd=cx.settings.cwd, stdin=cx.stdin)
         cx.hide_params(values)
         checked = check_params(values, found.params, cwd=cx.settings.cwd, is_forced=force)
         update_params(found, checked.values)

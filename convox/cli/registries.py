@@ -162,7 +162,7 @@ def _read_password(cx: "CliContext", given: str | None, *, is_stdin: bool) -> st
         cx.console.notice("WARNING: others can see the password in the list of processes; use --password-stdin instead")
         password = str(given)
     elif is_stdin or given == "-":
-        data = b"" if sys.stdin is None else sys.stdin.buffer.read(MAX_PASSWORD_BYTES + 1)
+        data = cx.stdin.read(MAX_PASSWORD_BYTES + 1)
         if len(data) > MAX_PASSWORD_BYTES:
             raise UsageError(f"stdin has more than {MAX_PASSWORD_BYTES} bytes")
         try:

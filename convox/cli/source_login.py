@@ -5,7 +5,6 @@ Reference: convox/convox pkg/cli/builds.go, resolveSrcCredsPass.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from convox.errors import UsageError
@@ -45,7 +44,7 @@ def read_password(cx: CliContext, plain: str | None, env_name: str | None, *, st
         if not password:
             raise UsageError(f"--src-creds-pass-env={env_name}: environment variable not set")
     elif stdin:
-        line = b"" if sys.stdin is None else sys.stdin.buffer.readline(MAX_PASSWORD_BYTES)
+        line = cx.stdin.readline(MAX_PASSWORD_BYTES)
         password = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
         if not password:
             raise UsageError("--src-creds-pass-stdin: no input received")

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convox.cli.params import AppOption, BuildArgument, RackOption, WaitOption
+from convox.cli.params import AppOption, BuildArgument, RackOption, ThroughBuilderOption, WaitOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import BinaryIO
 
+    from buildkit_client import Client
     from convox.archive_images import ByteReader
-    from convox.cli.context import CliContext
+    from convox.cli.context import CliContext, Records
 
 
 def export_build(
@@ -40,6 +41,7 @@ def export_build(
             help="convox, or oci: one image layout of all services, plain unless it is called .tgz or .zst (convox)",
         ),
     ] = None,
+    through_builder: ThroughBuilderOption = False,
     wait: WaitOption = False,  # noqa: ARG001
 ) -> None:
     """Export a build.
@@ -50,6 +52,7 @@ def export_build(
     from convox import builder  # noqa: PLC0415
     from convox.archive import export_build, parse_epoch  # noqa: PLC0415
     from convox.archive_file import choose_compression, choose_format  # noqa: PLC0415
+    from convox.builder_images import BuilderImages  # noqa: PLC0415
     from convox.errors import UsageError  # noqa: PLC0415
     from convox.images import stored_images  # noqa: PLC0415
 
@@ -70,11 +73,29 @@ def export_build(
         )
         images = stored_images(records.rack, record)
         with (
+            _builder(records, wanted=through_builder) as client,
             console.step("Exporting build"),
-            images.open_source(credentials) as source,
+            (images if client is None else BuilderImages.of(images, client)).open_source(credentials) as source,
             _opened_output(cx, None if file is None else settings.cwd / file) as out,
         ):
             export_build(records.store, record, source, out, file_format=form, compression=kind, epoch=epoch)
+
+
+@contextlib.contextmanager
+def _builder(records: "Records", *, wanted: bool) -> "Iterator[Client | None]":
+    """Connect to the rack's builder, where registries are reached through it; else say of those out of reach how."""
+    from buildkit_client.errors import RegistryUnreachableError  # noqa: PLC0415
+    from convox import builder  # noqa: PLC0415
+
+    if wanted:
+        with builder.connect(records.rack, buildkit_host=records.settings.buildkit_host) as client:
+            yield client
+        return
+    try:
+        yield None
+    except RegistryUnreachableError as exc:
+        exc.hint = "; ".join(filter(None, (exc.hint, "or add --through-builder, if the rack's builder reaches it")))
+        raise
 
 
 @contextlib.contextmanager
@@ -104,6 +125,7 @@ def import_build(
     output: Annotated[
         str | None, typer.Option("--output", metavar="format", help="of --inspect: text or json (text)")
     ] = None,
+    through_builder: ThroughBuilderOption = False,
     wait: WaitOption = False,  # noqa: ARG001
 ) -> None:
     """Import a build.
@@ -114,6 +136,7 @@ def import_build(
     from convox import builder  # noqa: PLC0415
     from convox.archive import import_build  # noqa: PLC0415
     from convox.archive_reader import InputFile, open_export  # noqa: PLC0415
+    from convox.builder_images import BuilderImages  # noqa: PLC0415
     from convox.errors import UsageError  # noqa: PLC0415
     from convox.images import image_store  # noqa: PLC0415
     from convox.import_record import ImportSite  # noqa: PLC0415
@@ -141,7 +164,9 @@ def import_build(
         credentials = builder.credentials(
             records.rack, docker_config_path=settings.docker_config_path, environ=settings.environ
         )
-        with console.step("Importing build") as step, images.open_target(credentials) as target:
+        client = stack.enter_context(_builder(records, wanted=through_builder))
+        place = images if client is None else BuilderImages.of(images, client)
+        with console.step("Importing build") as step, place.open_target(credentials) as target:
             site = ImportSite(
                 app=records.app,
                 store=records.store,
@@ -202,6 +227,7 @@ def import_image(
     password_stdin: Annotated[
         bool, typer.Option("--src-creds-pass-stdin", help="read the password from stdin, one line")
     ] = False,
+    through_builder: ThroughBuilderOption = False,
     wait: WaitOption = False,  # noqa: ARG001
 ) -> None:
     """Import a prebuilt container image into a new build.
@@ -211,6 +237,7 @@ def import_image(
     are used.
     """
     from convox import builder  # noqa: PLC0415
+    from convox.builder_images import BuilderImages  # noqa: PLC0415
     from convox.cli.source_login import read_password, source_credentials  # noqa: PLC0415
     from convox.image_import import ImageOrigin, import_image, only_platform  # noqa: PLC0415
     from convox.images import image_store  # noqa: PLC0415
@@ -218,16 +245,18 @@ def import_image(
 
     cx: CliContext = ctx.obj
     secret = read_password(cx, password, password_env, stdin=password_stdin)
-    with cx.records(app=app, rack=rack) as records:
+    with cx.records(app=app, rack=rack) as records, _builder(records, wanted=through_builder) as client:
         settings, current = records.settings, records.rack
         logins = builder.credentials(current, docker_config_path=settings.docker_config_path, environ=settings.environ)
         origin = ImageOrigin(
             credentials=source_credentials(source_image, user, secret, logins),
             insecure_host=current.registry_host if current.param("registry_insecure") == "true" else "",
             platform=only_platform(current.param("platform")),
+            builder=client,
         )
         images = image_store(current, records.app)
-        with images.open_target(logins) as target:
+        place = images if client is None or images.layout_path is not None else BuilderImages.of(images, client)
+        with place.open_target(logins) as target:
             site = ImportSite(
                 app=records.app,
                 store=records.store,

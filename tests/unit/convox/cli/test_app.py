@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -271,6 +273,61 @@ def test_streams_that_were_closed_from_the_start(config_path: Path) -> None:
         assert b"Traceback" not in process.stderr
         if code:
             assert process.stderr.startswith(b"ERROR: cannot write the output\n  why: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "stderr"),
+    [
+        ("rack params set platform=linux/amd64", 0, ""),
+        ("rack install do second", 0, ""),
+        ("rack params set docker_hub_password=-", 1, "ERROR: param 'docker_hub_password': standard input is empty\n"),
+        ("registries add quay.io me -", 2, "ERROR: no password was received on stdin\n"),
+        ("registries add quay.io me", 2, "ERROR: 3 args required\n"),
+        ("env set", 2, "ERROR: at least 1 arg required\n"),
+        ("builds import", 2, "ERROR: pipe a file into this command or specify --file\n"),
+        (
+            "builds import-image quay.io/a/b --src-creds-user me --src-creds-pass-stdin",
+            2,
+            "ERROR: --src-creds-pass-stdin: no input received\n",
+        ),
+    ],
+)
+def test_stdin_that_was_closed_from_the_start(words: str, code: int, stderr: str, config_path: Path) -> None:
+    """As jobs of cron and of some CI runners have it."""
+    script = f"{sys.executable} -c 'from convox.cli.app import main; raise SystemExit(main())' {words} <&-"
+    process = subprocess.run(["sh", "-c", script], capture_output=True, check=False, timeout=20, text=True)
+    assert (process.returncode, process.stderr[: len(stderr)]) == (code, stderr), process.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "build",
+        "builds",
+        "builds logs BAAAAAAAAAA",
+        "builds import -f export.tgz",
+        "builds rm BAAAAAAAAAA",
+        "releases promote",
+        "env set A=1",
+        "apps",
+        "rack uninstall local",
+    ],
+)
+def test_records_of_a_newer_version_are_refused_and_left_alone(words: str, config_path: Path) -> None:
+    add_records(config_path)
+    Path("convox.yml").write_text("services:\n  web:\n    build: .\n")
+    Path("export.tgz").write_bytes(b"")
+    path = config_path / "racks/local/store.db"
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("INSERT INTO schema_migrations SELECT MAX(version) + 1, 'new', '' FROM schema_migrations")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        before = list(db.iterdump())
+    result = run(*words.split())
+    assert (result.code, result.stdout) in ((1, b""), (1, b"Uninstalling local... "))
+    assert b"was written by a newer version of convox\n  why: its schema has version " in result.stderr
+    assert b"\n  try: update convox" in result.stderr
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert list(db.iterdump()) == before
 
 
 def test_a_listing_is_watched_until_it_is_ended(config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
