@@ -1,0 +1,1 @@
+"""The benchmark suite; start it as ``benchmarks/run``. Only the standard library is used."""
