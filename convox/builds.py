@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
+import threading
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -296,6 +298,9 @@ class _Run:
                 ]
             with self._reporter.step("Starting build"):
                 self._update(status=BuildStatus.RUNNING, manifest=manifest.text)
+            if site.images.layout_path is None:
+                # Read from the registry at the end: what that takes loads while the daemon works.
+                threading.Thread(target=import_module, args=("buildkit_client.oci.registry",), daemon=True).start()
             digests = solve_all(jobs, self._log, repository=site.images.repository)
         self._log.flush()
         self._log.check()
