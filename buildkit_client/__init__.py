@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ContextError,
         CredentialsError,
         DaemonError,
+        DigestChangedError,
         ExportError,
         LayoutError,
         LocalProtocolError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         OptionError,
         PolicyError,
         RegistryError,
+        RegistryUnreachableError,
         RemoteProtocolError,
         SecretError,
         SolveError,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     )
     from buildkit_client.gateway import FileInfo, Gateway, GatewayResult, Reference, ResolvedImage
     from buildkit_client.history import BuildEvents, History
+    from buildkit_client.image_relay import pull_image, push_image
     from buildkit_client.oci.token import HostSecurity, HttpOptions
     from buildkit_client.options import (
         AzblobCache,
@@ -108,6 +111,7 @@ _HOMES = {
         "ContextError",
         "CredentialsError",
         "DaemonError",
+        "DigestChangedError",
         "ExportError",
         "LayoutError",
         "LocalProtocolError",
@@ -115,6 +119,7 @@ _HOMES = {
         "OptionError",
         "PolicyError",
         "RegistryError",
+        "RegistryUnreachableError",
         "RemoteProtocolError",
         "SecretError",
         "SolveError",
@@ -131,6 +136,10 @@ _HOMES = {
     "history": (
         "BuildEvents",
         "History",
+    ),
+    "image_relay": (
+        "pull_image",
+        "push_image",
     ),
     "oci.token": (
         "HostSecurity",
@@ -227,6 +236,7 @@ __all__ = [
     "CredentialsError",
     "DaemonError",
     "DaemonInfo",
+    "DigestChangedError",
     "DockerExporter",
     "DockerfileFrontend",
     "DockerfileText",
@@ -273,6 +283,7 @@ __all__ = [
     "Reference",
     "RegistryCache",
     "RegistryError",
+    "RegistryUnreachableError",
     "RemoteProtocolError",
     "ResolvedImage",
     "RunningBuild",
@@ -298,6 +309,8 @@ __all__ = [
     "UsageRecord",
     "Worker",
     "parse_address",
+    "pull_image",
+    "push_image",
 ]
 
 

@@ -112,12 +112,20 @@ class RegistryError(BuildKitError):
         self.status = status
 
 
+class RegistryUnreachableError(RegistryError):
+    """A registry gave no answer at all."""
+
+
 class DigestError(BuildKitError):
     """A digest is not well formed."""
 
 
 class DigestMismatchError(BuildKitError):
     """Bytes do not have the digest they were announced with."""
+
+
+class DigestChangedError(BuildKitError):
+    """An image would not keep its digest on the way; it was not sent."""
 
 
 class BlobNotFoundError(BuildKitError):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ImageLayout,
         Reference,
         RegistryClient,
+        RegistryReader,
         StagedArchive,
     )
 
@@ -109,7 +110,7 @@ class ImageTarget(Protocol):
             BuildKitError: The target cannot be used.
         """
 
-    def relay(self, client: RegistryClient, reference: Reference) -> Descriptor:
+    def relay(self, client: RegistryReader, reference: Reference) -> Descriptor:
         """Copy an image from a registry, without a name.
 
         Args:
@@ -182,7 +183,7 @@ class RegistrySource:
         scratch_path: A folder for a temporary file, made when missing; None for the system's.
     """
 
-    def __init__(self, client: RegistryClient, reference: Reference, scratch_path: Path | None = None) -> None:
+    def __init__(self, client: RegistryReader, reference: Reference, scratch_path: Path | None = None) -> None:
         from buildkit_client.oci import RepositoryBlobs  # noqa: PLC0415 (not needed by every command)
 
         self._blobs = RepositoryBlobs(client, reference)
@@ -272,7 +273,7 @@ class LayoutTarget:
         for archive in staged:
             archive.commit(self.tally.add)
 
-    def relay(self, client: RegistryClient, reference: Reference) -> Descriptor:
+    def relay(self, client: RegistryReader, reference: Reference) -> Descriptor:
         """Pull an image into the layout."""
         from buildkit_client.oci import pull_image  # noqa: PLC0415 (not needed by every command)
 
@@ -339,7 +340,7 @@ class RegistryTarget:
             on_progress=self.tally.add,
         )
 
-    def relay(self, client: RegistryClient, reference: Reference) -> Descriptor:
+    def relay(self, client: RegistryReader, reference: Reference) -> Descriptor:
         """Copy an image from registry to registry, without a copy here."""
         from buildkit_client.oci import RepositoryBlobs, push_untagged  # noqa: PLC0415 (not needed by every command)
 

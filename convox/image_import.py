@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from buildkit_client.oci import CredentialsProvider, Descriptor, Platform, Reference, RegistryClient
+    from buildkit_client import Client
+    from buildkit_client.oci import CredentialsProvider, Descriptor, Platform, Reference, RegistryReader
     from convox.manifest import Manifest
     from convox.models import Build, Release
 
@@ -46,16 +47,22 @@ class ImageOrigin:
         credentials: Logins.
         insecure_host: A registry that may speak plain HTTP, or empty.
         platform: What to take of an image for several platforms; None takes all of it.
+        builder: What reaches the registries for us; None reaches them from here.
     """
 
     credentials: CredentialsProvider
     insecure_host: str = ""
     platform: Platform | None = None
+    builder: Client | None = None
 
-    def open(self, reference: Reference) -> RegistryClient:
+    def open(self, reference: Reference) -> AbstractContextManager[RegistryReader]:
         """Return a client of an image's registry."""
         from buildkit_client.oci import RegistryClient  # noqa: PLC0415 (not needed by every command)
 
+        if self.builder is not None:
+            from buildkit_client.image_relay import open_registry  # noqa: PLC0415 (imports gRPC)
+
+            return open_registry(self.builder, reference, credentials=self.credentials)
         is_insecure = reference.registry_host == self.insecure_host
         return RegistryClient(reference, self.credentials, insecure=is_insecure)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from buildkit_client.oci.reference import Reference
     from buildkit_client.oci.registry import RegistryClient
     from buildkit_client.oci.registry_check import LoginCheck, RateLimit, check_login
-    from buildkit_client.oci.repository import RepositoryBlobs
+    from buildkit_client.oci.repository import RegistryReader, RepositoryBlobs
     from buildkit_client.oci.staging import (
         ArchiveLimits,
         ImportedImage,
@@ -98,7 +98,10 @@ _HOMES = {
         "RateLimit",
         "check_login",
     ),
-    "repository": ("RepositoryBlobs",),
+    "repository": (
+        "RegistryReader",
+        "RepositoryBlobs",
+    ),
     "staging": (
         "ArchiveLimits",
         "ImportedImage",
@@ -157,6 +160,7 @@ __all__ = [
     "RateLimit",
     "Reference",
     "RegistryClient",
+    "RegistryReader",
     "RepositoryBlobs",
     "StagedArchive",
     "StaticCredentials",

@@ -84,6 +84,10 @@ class ImageLayout(BlobStore):
 
     # --- the index ---
 
+    def has_index(self) -> bool:
+        """Whether there is an ``index.json``."""
+        return (self.path / INDEX_FILE).exists()
+
     def read_index(self) -> ImageIndex:
         """Return ``index.json``; a layout without one has an empty index.
 

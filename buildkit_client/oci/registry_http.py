@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import urllib3
 from urllib3 import exceptions as http_errors
 
-from buildkit_client.errors import RegistryError
+from buildkit_client.errors import RegistryError, RegistryUnreachableError
 from buildkit_client.oci.http_pool import NO_TLS_REASONS, explain, open_pool
 from buildkit_client.oci.realm import is_loopback, is_metadata_address
 from buildkit_client.oci.token import HostSecurity, HttpOptions
@@ -263,8 +263,7 @@ class RegistryHttp:
         try:
             return self._attempt(request, url, authorization)
         except _UnreachableError as exc:
-            why, hint = explain(exc.error)[0], self._connection_hint(exc.error)
-            raise self._error(request, 0, why, hint) from exc.error
+            raise self._unreachable(request, exc.error) from exc.error
 
     def _attempt(self, request: Request, url: str, authorization: str, *, give_up_refused: bool = False) -> Answer:
         """Do the same, but raise an :class:`_UnreachableError` when there is no answer."""
@@ -338,8 +337,7 @@ class RegistryHttp:
                 base = f"http://{self.host}"
                 answer = self._attempt(request, base + "/v2/", "", give_up_refused=True)
         except _UnreachableError as exc:
-            why, hint = explain(exc.error)[0], self._connection_hint(exc.error)
-            raise self._error(request, 0, why, hint) from exc.error
+            raise self._unreachable(request, exc.error) from exc.error
         if answer.status in _BUSY or (answer.status == 400 and base.startswith("http:")):
             raise self._refusal(request, answer)  # 400: a TLS port that was spoken to without TLS
         if answer.status == 401:
@@ -399,6 +397,10 @@ class RegistryHttp:
 
     def _error(self, request: Request, status: int, why: str, hint: str = "") -> RegistryError:
         return RegistryError(f"cannot {request.what}", host=self.host, status=status, why=why, hint=hint)
+
+    def _unreachable(self, request: Request, error: Exception) -> RegistryUnreachableError:
+        why, hint = explain(error)[0], self._connection_hint(error)
+        return RegistryUnreachableError(f"cannot {request.what}", host=self.host, why=why, hint=hint)
 
     def _connection_hint(self, error: Exception) -> str:
         if _speaks_no_tls(error):

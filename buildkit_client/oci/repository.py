@@ -6,7 +6,7 @@ Reference: OCI distribution-spec, "Pull".
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from buildkit_client.errors import ImageFormatError, RegistryError
 from buildkit_client.oci.image import ImageIndex, ImageManifest, parse_manifest, select_image, walk_image
@@ -17,7 +17,27 @@ if TYPE_CHECKING:
     from buildkit_client.oci.descriptor import Descriptor, Platform
     from buildkit_client.oci.digest import Digest
     from buildkit_client.oci.reference import Reference
-    from buildkit_client.oci.registry import RegistryClient
+
+
+class RegistryReader(Protocol):
+    """What reads images: a :class:`~buildkit_client.oci.registry.RegistryClient`, or a builder that does it for us.
+
+    Attributes:
+        host: The registry.
+    """
+
+    @property
+    def host(self) -> str:
+        """The registry."""
+
+    def get_manifest(self, reference: Reference) -> tuple[Descriptor, bytes]:
+        """Fetch a manifest or index; see :meth:`buildkit_client.oci.registry.RegistryClient.get_manifest`."""
+
+    def has_blob(self, reference: Reference, digest: Digest) -> bool:
+        """Whether a repository has a blob."""
+
+    def read_blob(self, reference: Reference, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:
+        """Yield a blob's bytes; see :meth:`buildkit_client.oci.registry.RegistryClient.read_blob`."""
 
 
 class RepositoryBlobs:
@@ -31,7 +51,7 @@ class RepositoryBlobs:
         reference: Any image of the repository.
     """
 
-    def __init__(self, client: RegistryClient, reference: Reference) -> None:
+    def __init__(self, client: RegistryReader, reference: Reference) -> None:
         self._client = client
         self._reference = reference
         self._manifests: dict[Digest, bytes] = {}
@@ -111,7 +131,7 @@ class RepositoryBlobs:
             ) from exc
 
 
-def fetch_part(client: RegistryClient, reference: Reference, descriptor: Descriptor) -> bytes:
+def fetch_part(client: RegistryReader, reference: Reference, descriptor: Descriptor) -> bytes:
     """Return a manifest that another one names; the client compares the digest, here the size is compared.
 
     Args:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from buildkit_client.oci.layout import ImageLayout
     from buildkit_client.oci.reference import Reference
     from buildkit_client.oci.registry import RegistryClient
+    from buildkit_client.oci.repository import RegistryReader
 
 WORKERS = 4
 RESUME_FROM_BYTES = 1 << 20
@@ -57,7 +58,7 @@ ProgressCallback = Callable[[TransferProgress], None]
 
 
 def pull_image(
-    client: RegistryClient,
+    client: RegistryReader,
     reference: Reference,
     layout: ImageLayout,
     *,
