@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from buildkit_client.aio import AsyncClient
-    from buildkit_client.client import BuildSession, Client, RunningBuild
+    from buildkit_client.aio import AsyncBuildSession, AsyncClient
+    from buildkit_client.client import Client
     from buildkit_client.errors import (
         BuildCancelledError,
         BuildKitError,
@@ -88,6 +88,7 @@ if TYPE_CHECKING:
         UsageRecord,
         Worker,
     )
+    from buildkit_client.running import BuildSession, RunningBuild
     from buildkit_client.session.policy import PolicyAllow, PolicyConvert, PolicyDeny, PolicyLookup, PolicyRequest
     from buildkit_client.solve import SolveResult
     from buildkit_client.subrequests import LintResult, Outline, Targets
@@ -97,12 +98,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "aio": ("AsyncClient",),
-    "client": (
-        "BuildSession",
-        "Client",
-        "RunningBuild",
+    "aio": (
+        "AsyncBuildSession",
+        "AsyncClient",
     ),
+    "client": ("Client",),
     "errors": (
         "BuildCancelledError",
         "BuildKitError",
@@ -198,6 +198,10 @@ _HOMES = {
         "UsageRecord",
         "Worker",
     ),
+    "running": (
+        "BuildSession",
+        "RunningBuild",
+    ),
     "session.policy": (
         "PolicyAllow",
         "PolicyConvert",
@@ -217,6 +221,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AsyncBuildSession",
     "AsyncClient",
     "AzblobCache",
     "BlobDescriptor",

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Self
 
 from buildkit_client.aio_history import AsyncHistory
 from buildkit_client.aio_threads import in_thread
-from buildkit_client.client import Client, RunningBuild
+from buildkit_client.client import Client
+from buildkit_client.running import BuildSession
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -21,15 +22,31 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
-    from buildkit_client.client import BuildSession
     from buildkit_client.gateway import BuildFunction
     from buildkit_client.options import Frontend
     from buildkit_client.progress.model import StatusUpdate
     from buildkit_client.records import DaemonInfo, UsageRecord, Worker
+    from buildkit_client.running import RunningBuild
     from buildkit_client.solve import OnStatus, SolveResult
     from buildkit_client.solve_options import Graph, SessionOptions, SolveOptions
     from buildkit_client.subrequests import LintResult, Outline, Targets
     from buildkit_client.transport.tls import TlsConfig
+
+
+class AsyncBuildSession(BuildSession):
+    """A session that several builds share; made by :meth:`AsyncClient.open_session`."""
+
+    async def aclose(self) -> None:
+        """End the session; builds that still need it fail."""
+        await in_thread(self.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
 
 class AsyncClient:
@@ -64,9 +81,10 @@ class AsyncClient:
 
     async def open_session(
         self, *, layout: Path | None = None, shared_key: str = "", **options: Unpack[SessionOptions]
-    ) -> BuildSession:
+    ) -> AsyncBuildSession:
         """Open a session that several builds can share; see :meth:`Client.open_session`."""
-        return await in_thread(partial(self._client.open_session, layout=layout, shared_key=shared_key, **options))
+        opened = await in_thread(partial(self._client.open_session, layout=layout, shared_key=shared_key, **options))
+        return AsyncBuildSession(opened._session, opened._attachments)
 
     async def solve(
         self,

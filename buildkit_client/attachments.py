@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from buildkit_client.options import Exporter
     from buildkit_client.session.call import StreamHandler, UnaryHandler
     from buildkit_client.session.filesend import Receiver
+    from buildkit_client.session.ssh import SshService
     from buildkit_client.solve_options import SessionOptions
 
 
@@ -77,6 +78,8 @@ class Attachments:
         self.uploads: tuple[str, ...] = ()
         self._services: list[object] = []
         self._receivers: dict[int, Receiver] = {}
+        self._places: set[object] = set()
+        self._ssh: SshService | None = None
         self._login_lines: deque[str] = deque()
         self._files = FileSyncService(self.local_dirs)
         if self.local_dirs:
@@ -111,11 +114,11 @@ class Attachments:
         if ssh := options.get("ssh"):
             from buildkit_client.session.ssh import SshService  # noqa: PLC0415
 
-            ssh_service = SshService(ssh)
-            ssh_service.check()
-            self.unary.update(ssh_service.unary_methods())
-            self.streaming.update(ssh_service.streaming_methods())
-            self._services.append(ssh_service)
+            self._ssh = SshService(ssh)
+            self._ssh.check()
+            self.unary.update(self._ssh.unary_methods())
+            self.streaming.update(self._ssh.streaming_methods())
+            self._services.append(self._ssh)
         if uploads:
             from buildkit_client.session.upload import UploadService  # noqa: PLC0415
 
@@ -175,8 +178,14 @@ class Attachments:
                 )
             self.layout = ImageLayout(exporter.output.path, create=True)
             return
-        from buildkit_client.session.receivers import receiver_for  # noqa: PLC0415 - few builds send something back
+        from buildkit_client.session.receivers import place_of, receiver_for  # noqa: PLC0415 - for few builds
 
+        place = place_of(exporter.output)
+        if place in self._places:
+            raise OptionError(
+                "two exporters write to the same place", why=str(exporter.output), hint="give each a place of its own"
+            )
+        self._places.add(place)
         receiver = receiver_for(exporter)
         self._receivers[index] = receiver
         self._services.append(receiver)
@@ -208,6 +217,16 @@ class Attachments:
                 if isinstance(error, BuildKitError) and str(error) in message:
                     return error
         return None
+
+    def hindrance(self) -> str:
+        """Return what may have made a step fail though no message says so; empty when nothing did.
+
+        That is an SSH agent that went away: the step alone knows what it wanted of it.
+        """
+        if self._ssh is None or not self._ssh.errors:
+            return ""
+        error = self._ssh.errors[-1]
+        return f"{error}: {error.why}"
 
     def finish(self, exporters: Sequence[Exporter], response: Mapping[str, str]) -> None:
         """Record a finished image in the layout's index: the daemon leaves that to us.

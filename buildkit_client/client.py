@@ -7,32 +7,22 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from functools import cached_property, partial
-from hashlib import sha256
+from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from buildkit_client._proto import control_pb2
 from buildkit_client.attachments import Attachments
-from buildkit_client.errors import BuildKitError, DaemonError, OptionError, SolveError
-from buildkit_client.gateway import BuildFunction, Gateway, GatewayResult, GatewayRun
-from buildkit_client.history import History
+from buildkit_client.errors import (
+    DaemonError,
+)
 from buildkit_client.image_layouts import resolve_layout_contexts
-from buildkit_client.local_cache import PreparedCaches, prepare_caches
 from buildkit_client.oci.layout import ImageLayout
-from buildkit_client.options import OutputLayout, RawFrontend
-from buildkit_client.options.needs import Needs
-from buildkit_client.progress.model import StatusUpdate, Vertex
+from buildkit_client.options import RawFrontend
 from buildkit_client.protocol.grpc_status import StatusCode
-from buildkit_client.records import DaemonInfo, UsageRecord, Worker
-from buildkit_client.session.session import Session, new_id, shared_key_for
-from buildkit_client.solve import OnStatus, Solve, SolveResult, SolveSpec
-from buildkit_client.solve_options import Graph, SessionOptions, SolveOptions, SpecOptions, split_options
-from buildkit_client.subrequests import LintResult, Outline, Targets
+from buildkit_client.requirements import PRUNE_DESCRIPTION, PRUNE_LIMITS, require
+from buildkit_client.running import running_build, start_session
 from buildkit_client.transport.address import default_address, parse_address
-from buildkit_client.transport.apart import apart
 from buildkit_client.transport.channel import CONTROL, QUICK_S, Channel
 
 if TYPE_CHECKING:
@@ -41,53 +31,18 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
+    from buildkit_client.gateway import BuildFunction, Gateway, GatewayResult
+    from buildkit_client.history import History
     from buildkit_client.options import Frontend
+    from buildkit_client.records import DaemonInfo, UsageRecord, Worker
+    from buildkit_client.running import BuildSession, RunningBuild
+    from buildkit_client.solve import OnStatus, SolveResult
+    from buildkit_client.solve_options import Graph, SessionOptions, SolveOptions
+    from buildkit_client.subrequests import LintResult, Outline, Targets
     from buildkit_client.transport.tls import TlsConfig
 
 # Without this, Python prints warnings of libraries to stderr wherever logging is not set up.
 logging.getLogger("buildkit_client").addHandler(logging.NullHandler())
-
-
-class BuildSession:
-    """A session that several builds share, one after the other or at once.
-
-    Made by :meth:`Client.open_session`. Builds of one session share the upload of its directories; builds of other
-    directories need a session of their own.
-    """
-
-    def __init__(self, session: Session, attachments: Attachments) -> None:
-        self._session = session
-        self._attachments = attachments
-
-    @property
-    def id(self) -> str:
-        """Names the session on the daemon."""
-        return self._session.id
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the daemon can still call us."""
-        return self._session.is_alive
-
-    @property
-    def vanished_files(self) -> tuple[str, ...]:
-        """Files that were gone when the daemon wanted them, so that it got them empty and went on: the first ones.
-
-        Names are relative to their directory and ready to show.
-        """
-        return self._attachments.vanished_files
-
-    def close(self) -> None:
-        """End the session; builds that still need it fail."""
-        apart(self._session.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Client:
@@ -139,16 +94,7 @@ class Client:
             ConnectError: The daemon cannot be reached.
         """
         export_layout = ImageLayout(layout, create=True) if layout is not None else None
-        return self._start_session(Attachments(options, layout=export_layout), shared_key)
-
-    def _start_session(self, attachments: Attachments, shared_key: str = "") -> BuildSession:
-        session = Session(
-            self._channel.session_stream,
-            unary=attachments.unary,
-            streaming=attachments.streaming,
-            shared_key=shared_key or shared_key_for(attachments.local_dirs),
-        )
-        return BuildSession(apart(session.start, undo=Session.close), attachments)
+        return start_session(self._channel, Attachments(options, layout=export_layout), shared_key)
 
     @contextmanager
     def start_solve(
@@ -164,33 +110,8 @@ class Client:
         Yields:
             The build, which is cancelled when the block ends before it.
         """
-        served, wanted = split_options(options)
-        if session is not None:
-            served = _check_shared(session, served, wanted)
-        needs = Needs() if isinstance(build, Graph) else build.needs()
-        with self._running(SolveSpec(build=build, **wanted), served, needs, session, ref) as running:
+        with running_build(self._channel, build, options, session=session, ref=ref) as running:
             yield running
-
-    @contextmanager
-    def _running(
-        self, spec: SolveSpec, served: SessionOptions, needs: Needs, session: BuildSession | None, ref: str
-    ) -> Iterator[RunningBuild]:
-        """Run a build in a session given, or in one of its own."""
-        caches = prepare_caches(spec.cache_imports, spec.cache_exports)
-        with ExitStack() as stack:
-            if session is None:
-                attachments = Attachments(served, needs=needs, exporters=spec.exporters)
-                session = stack.enter_context(self._start_session(attachments))
-            _check_needs(session, needs)
-            session._attachments.add_stores(caches.stores)
-            spec = replace(
-                spec,
-                build=_resolved(spec.build, session._attachments.layouts),
-                cache_imports=caches.imports,
-                cache_exports=caches.exports,
-                frontend_inputs={**needs.inputs, **spec.frontend_inputs},
-            )
-            yield from _solving(self._channel, session, spec, ref, caches)
 
     def solve(
         self,
@@ -243,11 +164,7 @@ class Client:
         Yields:
             The build, which is cancelled when the block ends before it.
         """
-        served, wanted = split_options(options)
-        if session is not None:
-            served = _check_shared(session, served, wanted)
-        spec = SolveSpec(build=None, attrs=attrs or {}, **wanted)
-        with self._running(spec, served, Needs(), session, ref) as running:
+        with running_build(self._channel, None, options, attrs=attrs, session=session, ref=ref) as running:
             yield running
 
     def run_gateway(
@@ -290,8 +207,7 @@ class Client:
             answers.append(gateway.solve(asked, cache_imports=options.get("cache_imports", ()), inputs=needs.inputs))
             return answers[0]
 
-        served, wanted = split_options({**options, "internal": True})
-        with self._running(SolveSpec(build=None, **wanted), served, needs, None, "") as running:
+        with running_build(self._channel, None, {**options, "internal": True}, needs=needs) as running:
             running.run(ask)
         return answers[0].metadata
 
@@ -302,6 +218,8 @@ class Client:
             build: The frontend as for a build.
             options: As for :meth:`solve`.
         """
+        from buildkit_client.subrequests import LintResult  # noqa: PLC0415 - as in other rare calls below
+
         return LintResult.from_metadata(self._subrequest(build, "frontend.lint", options))
 
     def outline(self, build: Frontend, **options: Unpack[SolveOptions]) -> Outline:
@@ -311,6 +229,8 @@ class Client:
             build: The frontend as for a build.
             options: As for :meth:`solve`.
         """
+        from buildkit_client.subrequests import Outline  # noqa: PLC0415
+
         return Outline.from_metadata(self._subrequest(build, "frontend.outline", options))
 
     def list_targets(self, build: Frontend, **options: Unpack[SolveOptions]) -> Targets:
@@ -320,6 +240,8 @@ class Client:
             build: The frontend as for a build.
             options: As for :meth:`solve`.
         """
+        from buildkit_client.subrequests import Targets  # noqa: PLC0415
+
         return Targets.from_metadata(self._subrequest(build, "frontend.targets", options))
 
     # -- the daemon --------------------------------------------------------------------------------------------
@@ -327,10 +249,14 @@ class Client:
     @cached_property
     def history(self) -> History:
         """The daemon's record of past and running builds."""
+        from buildkit_client.history import History  # noqa: PLC0415
+
         return History(self._channel)
 
     def info(self) -> DaemonInfo:
         """Return which BuildKit answers; every field is empty for daemons before 0.11, as in older Docker Engines."""
+        from buildkit_client.records import DaemonInfo  # noqa: PLC0415
+
         try:
             response = self._channel.unary(
                 CONTROL + "Info", control_pb2.InfoRequest(), control_pb2.InfoResponse.FromString, timeout_s=QUICK_S
@@ -347,6 +273,8 @@ class Client:
         Args:
             filters: containerd filters, one of which must match.
         """
+        from buildkit_client.records import Worker  # noqa: PLC0415
+
         request = control_pb2.ListWorkersRequest(filter=filters)
         response = self._channel.unary(
             CONTROL + "ListWorkers", request, control_pb2.ListWorkersResponse.FromString, timeout_s=QUICK_S
@@ -355,6 +283,8 @@ class Client:
 
     def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
         """Return what lies in the daemon's build cache, in the daemon's order."""
+        from buildkit_client.records import UsageRecord  # noqa: PLC0415
+
         request = control_pb2.DiskUsageRequest(filter=filters)
         response = self._channel.unary(CONTROL + "DiskUsage", request, control_pb2.DiskUsageResponse.FromString)
         return [UsageRecord.from_proto(record) for record in response.record]
@@ -381,7 +311,17 @@ class Client:
 
         Yields:
             Each removed record, as it is removed; the call ends when the iterator does.
+
+        Raises:
+            OptionError: The daemon is too old for the last two, or for a filter; it would remove something else.
         """
+        from buildkit_client.records import UsageRecord  # noqa: PLC0415
+
+        wanted = [PRUNE_LIMITS] if max_used_bytes or min_free_bytes else []
+        if any("description" in one for one in filters):
+            wanted.append(PRUNE_DESCRIPTION)
+        if wanted:
+            require(wanted, self._channel.version())
         request = control_pb2.PruneRequest(
             filter=filters,
             all=all,
@@ -397,129 +337,3 @@ class Client:
                     yield UsageRecord.from_proto(record)
             finally:
                 records.cancel()
-
-
-class RunningBuild:
-    """A build in progress; made by :meth:`Client.start_solve`."""
-
-    def __init__(self, solve: Solve, session: BuildSession, spec: SolveSpec, caches: PreparedCaches) -> None:
-        self._solve = solve
-        self._caches = caches
-        self._session = session
-        self._spec = spec
-
-    @property
-    def ref(self) -> str:
-        """Id of the build in the daemon's history."""
-        return self._solve.ref
-
-    @property
-    def vanished_files(self) -> tuple[str, ...]:
-        """As :attr:`BuildSession.vanished_files`, of the session that serves the build."""
-        return self._session.vanished_files
-
-    def cancel(self) -> None:
-        """Cancel the build; may be called from any thread."""
-        apart(self._solve.cancel)
-
-    def wait(self, on_status: OnStatus | None = None) -> SolveResult:
-        """Wait for the end; see :meth:`Client.solve`."""
-        attachments = self._session._attachments
-        try:
-            result = self._solve.wait(on_status and partial(_report_with_logins, attachments, on_status))
-        except BuildKitError as exc:
-            said = exc.details.message if isinstance(exc, SolveError) else f"{exc} {exc.why}"
-            if (error := attachments.error(said)) is not None:
-                raise error from exc
-            raise
-        self._caches.finish(result.exporter_response)
-        attachments.finish(self._spec.exporters, result.exporter_response)
-        return result
-
-    def run(self, function: BuildFunction, on_status: OnStatus | None = None) -> SolveResult:
-        """Run the function of a gateway build, and wait for the end; see :meth:`Client.run_gateway`."""
-        gateway = Gateway(self._solve.channel, self.ref, self._session.id)
-        run = GatewayRun(gateway, function)
-        self._solve.inner_error = lambda: run.error
-        try:
-            return self.wait(on_status)
-        finally:
-            apart(gateway.close)
-
-
-def _solving(
-    channel: Channel, session: BuildSession, spec: SolveSpec, ref: str, caches: PreparedCaches
-) -> Iterator[RunningBuild]:
-    attachments = session._attachments
-    request = spec.to_request(
-        ref or new_id(),
-        session.id,
-        has_policy=attachments.has_policy,
-        chooses_exporters=attachments.chooses_exporters,
-    )
-    solve = apart(partial(Solve, channel, session._session, request), undo=Solve.close)
-    try:
-        yield RunningBuild(solve, session, spec, caches)
-    finally:
-        apart(solve.close)
-
-
-def _resolved(build: Frontend | Graph | None, layouts: Mapping[str, Path]) -> Frontend | Graph | None:
-    """Return what describes the build, with the digest of every image layout that a context names by tag."""
-    if build is None or isinstance(build, Graph) or not layouts:
-        return build
-    return RawFrontend(build.name, resolve_layout_contexts(build.to_attrs(), layouts), unchecked=True)
-
-
-def _report_with_logins(attachments: Attachments, on_status: OnStatus, update: StatusUpdate) -> None:
-    """Pass a message on, and what happened about logins meanwhile as steps of their own.
-
-    Reference: session/auth/authprovider/authprovider.go; the daemon does not tell, so the client does.
-    """
-    on_status(update)
-    lines = attachments.take_login_lines()
-    if lines:
-        now = time.time_ns()
-        steps = (
-            Vertex(digest=f"sha256:{sha256(line.encode()).hexdigest()}", name=line, started_ns=now, completed_ns=now)
-            for line in lines
-        )
-        on_status(StatusUpdate(vertexes=tuple(steps)))
-
-
-def _check_shared(session: BuildSession, served: SessionOptions, wanted: SpecOptions) -> SessionOptions:
-    """Refuse what a shared session cannot serve.
-
-    The daemon names an exporter's stream by its index in the solve alone, so two builds of one session that both send
-    something back could not be told apart.
-    """
-    if any(served.values()):
-        raise OptionError(
-            "directories, secrets and SSH agents belong to the session when one is given",
-            hint="give them to open_session",
-        )
-    for exporter in wanted.get("exporters", ()):
-        if exporter.output is not None and not isinstance(exporter.output, OutputLayout):
-            raise OptionError(
-                f"a build in a shared session cannot send its {exporter.type} result to us",
-                why="the daemon does not say which of the builds it sends",
-                hint="leave out session=, so that the build has its own",
-            )
-        if isinstance(exporter.output, OutputLayout) and session._attachments.layout is None:
-            raise OptionError("the shared session has no OCI image layout", hint="give layout= to open_session")
-    return {}
-
-
-def _check_needs(session: BuildSession, needs: Needs) -> None:
-    """Refuse contexts that the shared session does not serve."""
-    for what, names, has in (
-        ("directory", needs.local_dirs, session._attachments.local_dirs),
-        ("OCI image layout", needs.layouts, session._attachments.layouts),
-        ("stream", needs.uploads, session._attachments.uploads),
-    ):
-        for name in names:
-            if name not in has:
-                raise OptionError(
-                    f"the shared session does not serve the {what} {name} that the build's contexts name",
-                    hint="give it to open_session, or leave out session=",
-                )

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from buildkit_client._proto import gateway_pb2, ops_pb2
-from buildkit_client.errors import BuildKitError, LocalProtocolError, SolveError
+from buildkit_client.errors import BuildCancelledError, BuildKitError, LocalProtocolError, SolveError
+from buildkit_client.options.known import checked_texts
 from buildkit_client.protocol.fsutil_stat import Stat, unix_permissions
+from buildkit_client.protocol.grpc_framing import MAX_MESSAGE_BYTES
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.solve_options import Graph
 from buildkit_client.transport.lenient import parse_message
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge/"
 _BUILD_ID_KEY = "buildkit-controlapi-buildid"
+_SHOWN_LETTERS = 10_000  # of an error that the daemon keeps in its history
 _SUBREQUESTS = "moby.buildkit.frontend.subrequests"
 
 
@@ -197,22 +200,27 @@ class Gateway:
             BuildCancelledError: The build is over.
             BuildKitError: Another error.
         """
-        with self._channel.translated():
-            call = self._channel.unary_future(
-                BRIDGE + method,
-                request,
-                lambda data: parse_message(response, data),
-                metadata=((_BUILD_ID_KEY, self.ref),),
-            )
-            with self._lock:
-                self._calls.add(call)
-                if self._is_over:
-                    call.cancel()
-            try:
-                return call.result()
-            finally:
+        try:
+            with self._channel.translated():
+                call = self._channel.unary_future(
+                    BRIDGE + method,
+                    request,
+                    lambda data: parse_message(response, data),
+                    metadata=((_BUILD_ID_KEY, self.ref),),
+                )
                 with self._lock:
-                    self._calls.discard(call)
+                    self._calls.add(call)
+                    if self._is_over:
+                        call.cancel()
+                try:
+                    return call.result()
+                finally:
+                    with self._lock:
+                        self._calls.discard(call)
+        except BuildCancelledError as exc:
+            if self._is_over:
+                raise _over() from exc
+            raise
 
     def capabilities(self) -> frozenset[str]:
         """Return what the daemon's bridge can do, for example ``gateway.solve.metadata``."""
@@ -257,7 +265,7 @@ class Gateway:
             if "requestid" in attrs:
                 caps = [cap for cap in attrs.get("frontend.caps", "").split(",") if cap]
                 attrs["frontend.caps"] = ",".join(caps if _SUBREQUESTS in caps else [*caps, _SUBREQUESTS])
-            request.FrontendOpt.update(attrs)
+            request.FrontendOpt.update(checked_texts(f"frontend {build.name}", attrs))
         response = self.call("Solve", request, gateway_pb2.SolveResponse)
         return GatewayResult.from_proto(self, response.result)
 
@@ -306,16 +314,33 @@ class GatewayRun:
         request = gateway_pb2.ReturnRequest()
         try:
             result = self._function(self._gateway)
+            if not isinstance(result, GatewayResult | None):
+                raise LocalProtocolError(
+                    f"a build's function returned a {type(result).__name__}", hint="return a GatewayResult or None"
+                )
             request.result.CopyFrom((result or GatewayResult()).to_proto())
+            if request.ByteSize() > MAX_MESSAGE_BYTES:
+                raise LocalProtocolError(
+                    "the result of a build's function is too large",
+                    why=f"the daemon takes {MAX_MESSAGE_BYTES >> 20} MiB, its metadata included",
+                )
         except BaseException as exc:
+            # Whatever happened, Return has to be called: the build ends in no other way.
             self.error = exc
+            request = gateway_pb2.ReturnRequest()
             request.error.code = int(exc.details.code if isinstance(exc, SolveError) else StatusCode.UNKNOWN)
-            request.error.message = str(exc)
+            request.error.message = str(exc)[:_SHOWN_LETTERS].encode("utf-8", "replace").decode()
         try:
             self._gateway.call("Return", request, gateway_pb2.ReturnResponse)
         except BuildKitError as exc:
             # The build may have ended by itself, and its own answer says why; else nobody would learn of this.
             self.error = self.error or (exc if isinstance(exc, LocalProtocolError) else None)
+
+
+def _over() -> BuildCancelledError:
+    return BuildCancelledError(
+        "the build is over", why="a Gateway and its references last as long as the function's build"
+    )
 
 
 def _file_info(stat: Stat) -> FileInfo:

@@ -18,6 +18,7 @@ from buildkit_client.errors import (
     BlobNotFoundError,
     BuildCancelledError,
     BuildKitError,
+    ConnectionLostError,
     DaemonError,
     DigestMismatchError,
     NotRecordedError,
@@ -27,6 +28,7 @@ from buildkit_client.oci.digest import Digest
 from buildkit_client.progress.model import StatusUpdate, decode_status
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.records import BlobDescriptor, BuildEvent, BuildRecord
+from buildkit_client.requirements import HISTORY_FILTERS, HISTORY_FINALIZE, HISTORY_LIMIT, require
 from buildkit_client.transport.channel import CONTROL, QUICK_S, Channel
 from buildkit_client.transport.status import DETAILS_TRAILER, error_from_rpc
 
@@ -61,7 +63,7 @@ class BuildEvents:
             with self._channel.translated(is_build=False):
                 for message in self._stream:
                     yield BuildEvent.from_proto(message)
-        except BuildCancelledError:
+        except (BuildCancelledError, ConnectionLostError):
             if not self._is_closed:
                 raise
 
@@ -128,7 +130,13 @@ class History:
             ref: Only this build; it need not exist. Its record is not removed as long as somebody follows it so.
             active_only: Leave out builds that ended before the call.
             is_live: Go on with what happens; otherwise end with what is known.
+
+        Raises:
+            OptionError: The daemon is too old for filters or a limit.
         """
+        wanted = [feature for feature, is_wanted in ((HISTORY_FILTERS, filters), (HISTORY_LIMIT, limit)) if is_wanted]
+        if wanted:
+            require(wanted, self._channel.version())
         request = control_pb2.BuildHistoryRequest(
             ActiveOnly=active_only, Ref=ref, EarlyExit=not is_live, Filter=filters, Limit=limit
         )
@@ -174,7 +182,9 @@ class History:
 
         Raises:
             DaemonError: There is no such build.
+            OptionError: The daemon is too old; it would take the request for one to unpin the build.
         """
+        require([HISTORY_FINALIZE], self._channel.version())
         self._update(control_pb2.UpdateBuildHistoryRequest(Ref=ref, Finalize=True), timeout_s=None)
 
     def _update(self, request: control_pb2.UpdateBuildHistoryRequest, *, timeout_s: float | None = QUICK_S) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from buildkit_client.errors import DigestError, LayoutError, OptionError
+from buildkit_client.errors import BuildKitError, DigestError, LayoutError, OptionError
 from buildkit_client.oci import media_types
 from buildkit_client.oci.digest import Digest
+from buildkit_client.oci.image import MAX_DOCUMENT_BYTES
 from buildkit_client.oci.layout import ImageLayout
 from buildkit_client.oci.reference import DEFAULT_TAG
 
@@ -66,6 +67,12 @@ def _resolve(name: str, spec: str, layouts: Mapping[str, Path | str]) -> str:
             raise LayoutError(f"context {name}: {layout.path} has no image {digest}", hint=_names_hint(layout))
     else:
         digest = find_image(layout, tag).digest
+    try:
+        layout.read_small_blob(digest, limit=MAX_DOCUMENT_BYTES)
+    except BuildKitError as exc:
+        raise LayoutError(
+            f"context {name}: the image {digest} in {layout.path} is damaged", why=str(exc), hint="copy it there again"
+        ) from exc
     return f"{_PREFIX}{rest}@{digest}"
 
 
@@ -79,6 +86,10 @@ def find_image(layout: ImageLayout, tag: str = "") -> Descriptor:
     Raises:
         LayoutError: There is no such image, or the index cannot be read.
     """
+    if not layout.has_index():
+        raise LayoutError(
+            f"{layout.path} has no index.json", why="it says which image has which name", hint="name a digest"
+        )
     found = layout.find(tag or DEFAULT_TAG)
     if found is None and not tag:
         images = layout.read_index().manifests

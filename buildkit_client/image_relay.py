@@ -52,12 +52,13 @@ from buildkit_client.transport.apart import apart
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from buildkit_client.client import Client, RunningBuild
+    from buildkit_client.client import Client
     from buildkit_client.gateway import Gateway
     from buildkit_client.gateway import Reference as Result
     from buildkit_client.oci.credentials import CredentialsProvider
     from buildkit_client.oci.layout import ImageLayout
     from buildkit_client.oci.transfer import ProgressCallback
+    from buildkit_client.running import RunningBuild
 
 _READ_BYTES = 4 << 20
 _BLOB_FILE = "blob"

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from buildkit_client._proto import control_pb2
 from buildkit_client.errors import BuildCancelledError, BuildKitError, BuildPhase, ConnectionLostError, SolveError
+from buildkit_client.options.known import checked_texts
 from buildkit_client.progress.graph import BuildGraph
 from buildkit_client.progress.model import StatusUpdate, decode_status
 from buildkit_client.solve_options import Graph
@@ -122,6 +123,9 @@ class SolveSpec:
             session_id: The session that serves it.
             has_policy: The session decides about sources.
             chooses_exporters: The session chooses further exporters.
+
+        Raises:
+            OptionError: An option cannot work.
         """
         frontend, attrs, definition = "", dict(self.attrs), None
         if isinstance(self.build, Graph):
@@ -132,14 +136,17 @@ class SolveSpec:
         if imports:
             # A frontend attaches its imports to its inner solves, so for a frontend this attribute is what counts.
             attrs["cache-imports"] = json.dumps([{"Type": kind, "Attrs": values} for kind, values in imports])
-        exporters = [control_pb2.Exporter(Type=one.type, Attrs=one.to_attrs()) for one in self.exporters]
+        exporters = [
+            control_pb2.Exporter(Type=one.type, Attrs=checked_texts(f"exporter {one.type}", one.to_attrs()))
+            for one in self.exporters
+        ]
         entry = control_pb2.CacheOptionsEntry
         request = control_pb2.SolveRequest(
             Ref=ref,
             Session=session_id,
             Definition=definition,
             Frontend=frontend,
-            FrontendAttrs=attrs,
+            FrontendAttrs=checked_texts(f"frontend {frontend}".rstrip(), attrs),
             FrontendInputs={name: graph.to_proto() for name, graph in self.frontend_inputs.items()},
             SourcePolicy=self.source_policy.to_proto() if self.source_policy is not None else None,
             SourcePolicySession=session_id if has_policy else "",
@@ -149,7 +156,10 @@ class SolveSpec:
             Exporters=exporters,
             Entitlements=self.entitlements,
             Cache=control_pb2.CacheOptions(
-                Exports=[entry(Type=cache.type, Attrs=cache.to_export_attrs()) for cache in self.cache_exports],
+                Exports=[
+                    entry(Type=cache.type, Attrs=checked_texts(f"cache export {cache.type}", cache.to_export_attrs()))
+                    for cache in self.cache_exports
+                ],
                 Imports=[entry(Type=kind, Attrs=values) for kind, values in imports],
             ),
         )
@@ -195,6 +205,8 @@ class Solve:
         self._cancelled = False
         self._lost: ConnectionLostError | None = None
         self._graph = BuildGraph()
+        self._returned: _Returned | None = None
+        self._has_status = self._has_status_ended = False
         self._future = channel.unary_future(
             CONTROL + "Solve", request, partial(parse_message, control_pb2.SolveResponse)
         )
@@ -229,7 +241,7 @@ class Solve:
         self._reader.join()
 
     def wait(self, on_status: OnStatus | None = None) -> SolveResult:
-        """Handle progress until the build ends.
+        """Handle progress until the build ends; once it has, a further call has the same outcome.
 
         Args:
             on_status: Gets the daemon's messages.
@@ -239,35 +251,34 @@ class Solve:
             BuildCancelledError: It was cancelled.
             BuildKitError: The connection, the session or one of its services failed.
         """
-        returned: _Returned | None = None
-        has_status = has_status_ended = False
-        while returned is None or not has_status_ended:
+        while self._returned is None or not self._has_status_ended:
             # A request that is refused makes no job; the daemon then lets us wait for the job's status in vain.
-            patience_s = _SILENCE_AFTER_SOLVE_S if has_status else _NO_STATUS_S
+            patience_s = _SILENCE_AFTER_SOLVE_S if self._has_status else _NO_STATUS_S
             try:
-                event = self._events.get(timeout=patience_s if returned is not None else None)
+                event = self._events.get(timeout=patience_s if self._returned is not None else None)
             except Empty:
                 break
             match event:
                 case _Returned():
-                    returned = event
+                    self._returned = event
                 case _StatusEnded(error):
-                    has_status_ended = True
+                    self._has_status_ended = True
                     if error is not None:
                         raise error
                 case _:
-                    has_status = True
+                    self._has_status = True
                     self._room.put(True)
                     self._graph.apply(event)
                     if on_status is not None:
                         on_status(event)
-        assert returned is not None
-        if returned.error is not None:
-            if not isinstance(returned.error, BuildKitError):
-                raise returned.error
-            explained = self._explained(returned.error)
-            raise explained from (returned.error if explained is not returned.error else explained.__cause__)
-        return SolveResult(self.ref, returned.exporter_response, self._session.id)
+        assert self._returned is not None
+        failure = self._returned.error
+        if failure is not None:
+            if not isinstance(failure, BuildKitError):
+                raise failure
+            explained = self._explained(failure)
+            raise explained from (failure if explained is not failure else explained.__cause__)
+        return SolveResult(self.ref, self._returned.exporter_response, self._session.id)
 
     def _read_status(self) -> None:
         """Queue the Status stream's messages; runs in a thread of its own."""

@@ -146,7 +146,7 @@ def read_header(stream: ByteReader) -> ExportedRecord:
     tar = _open_tar(stream)
     with _layout_errors_as_archive_errors() as at:
         for member in tar:
-            at.name = checked_name(member)
+            at.is_begun, at.name = True, checked_name(member)
             if at.name == RECORD_NAME and member.kind.value == "file":
                 return parse_record(tar.read_content(MAX_RECORD_BYTES))
             at.name = ""
@@ -174,9 +174,15 @@ def checked_name(member: TarMember) -> str:
 
 @dataclass(slots=True)
 class _Position:
-    """Which file of an export is being read, empty between two."""
+    """How far an export was read.
+
+    Attributes:
+        name: Which file of it is being read, empty between two.
+        is_begun: Whether it has shown that it is an archive.
+    """
 
     name: str = ""
+    is_begun: bool = False
 
 
 @contextlib.contextmanager
@@ -188,7 +194,8 @@ def _layout_errors_as_archive_errors() -> Iterator[_Position]:
         yield at
     except LayoutError as exc:
         # Who reads this has one file, and takes "the archive" for it: say which one inside it is meant.
-        raise ArchiveError(f"{at.name}: {exc}" if at.name else str(exc), why=exc.why, hint=exc.hint) from exc
+        hint = exc.hint or ("" if at.is_begun else "name a file that convox builds export wrote")
+        raise ArchiveError(f"{at.name}: {exc}" if at.name else str(exc), why=exc.why, hint=hint) from exc
 
 
 def _no_export() -> ArchiveError:
@@ -213,7 +220,7 @@ class _Reader:
         tar = _open_tar(stream)
         with _layout_errors_as_archive_errors() as at:
             for member in tar:
-                at.name = checked_name(member)
+                at.is_begun, at.name = True, checked_name(member)
                 self._take(at.name, member, tar)
                 at.name = ""
             if self._layout is not None:

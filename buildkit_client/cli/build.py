@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from buildkit_client.cli.flags import Invocation
-    from buildkit_client.client import RunningBuild
     from buildkit_client.gateway import Gateway, GatewayResult
     from buildkit_client.options import SshAgent, SshKeys
+    from buildkit_client.running import RunningBuild
     from buildkit_client.solve import OnStatus, SolveResult
     from buildkit_client.solve_options import SolveOptions
 

@@ -187,7 +187,7 @@ class DockerfileText:
     @property
     def data(self) -> bytes:
         """The content as bytes."""
-        return self.text.encode() if isinstance(self.text, str) else self.text
+        return self.text.encode("utf-8", "surrogateescape") if isinstance(self.text, str) else self.text
 
 
 MainContext = Path | LocalDirectory | GitContext | HttpContext | TarContext | DockerfileText | str
@@ -200,6 +200,9 @@ def main_context(context: MainContext) -> tuple[dict[str, str], Needs]:
     """Return the attributes of a main context, and what it needs.
 
     A local directory has no attribute: it is what the frontend takes without one.
+
+    Raises:
+        OptionError: It cannot be a main context.
     """
     match context:
         case Path() | LocalDirectory():
@@ -213,8 +216,15 @@ def main_context(context: MainContext) -> tuple[dict[str, str], Needs]:
         case DockerfileText():
             return {"context": SESSION_URL + context.id}, Needs(uploads={context.id: io.BytesIO(context.data)})
         case _:
-            if not isinstance(context, str) or not context:
+            if not isinstance(context, str):
                 raise OptionError(f"a {type(context).__name__} cannot be the main context")
+            if "://" not in context and not _SCP_STYLE.match(context) and not context.startswith("github.com/"):
+                # The frontend would pass over it without a word.
+                raise OptionError(
+                    f"{context[:100]!r} cannot be the main context",
+                    why="a text is an address, such as https://host/name.git",
+                    hint="give a folder as a Path",
+                )
             return {"context": context}, Needs()
 
 

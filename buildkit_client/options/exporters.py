@@ -9,6 +9,7 @@ Reference: exporter/local; exporter/tar; client/solve.go.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from buildkit_client.errors import OptionError
@@ -18,7 +19,6 @@ from buildkit_client.options.outputs import OutputDirectory, as_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from buildkit_client.options.outputs import Output, OutputFile, OutputStream
 
@@ -77,7 +77,7 @@ class LocalExporter(FilesOptions):
     The other fields are those of :class:`FilesOptions`.
     """
 
-    dest: Path
+    dest: Path | str
     mode: Literal["copy", "delete"] = "copy"
 
     @property
@@ -88,7 +88,7 @@ class LocalExporter(FilesOptions):
     @property
     def output(self) -> Output:
         """The directory."""
-        return OutputDirectory(self.dest)
+        return OutputDirectory(Path(self.dest))
 
     def to_attrs(self) -> dict[str, str]:
         """Return the attributes for the daemon.
@@ -109,12 +109,12 @@ class TarExporter(FilesOptions):
     """Bring the result's files to us as a tar archive (``type=tar``).
 
     Attributes:
-        dest: A :class:`pathlib.Path` of a file, or an output of another kind.
+        dest: A file's path, or an output of another kind.
 
     The other fields are those of :class:`FilesOptions`.
     """
 
-    dest: Path | OutputFile | OutputStream
+    dest: Path | str | OutputFile | OutputStream
 
     @property
     def type(self) -> str:

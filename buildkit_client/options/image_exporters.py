@@ -166,13 +166,13 @@ class OciExporter(ImageOptions):
     """Bring an OCI image layout to us (``type=oci``): a tar file, a stream, or a directory.
 
     Attributes:
-        dest: A :class:`pathlib.Path` of a tar file, or an output of another kind. :class:`OutputLayout` gets blobs one
+        dest: A tar file's path, or an output of another kind. :class:`OutputLayout` gets blobs one
             by one and skips those it has.
 
     The other fields are those of :class:`ImageOptions`.
     """
 
-    dest: Path | OutputFile | OutputStream | OutputLayout
+    dest: Path | str | OutputFile | OutputStream | OutputLayout
 
     @property
     def type(self) -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from buildkit_client.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 _COMPRESSION = frozenset({"compression", "compression-level", "force-compression"})
 _IMAGE = _COMPRESSION | {
@@ -306,3 +306,23 @@ def _misspelt(what: str, key: str, right: str, known: Collection[str] = ()) -> O
         why=f"did you mean {right}?" if right else "",
         hint=f"known are {', '.join(sorted(known))}" if known else "",
     )
+
+
+def checked_texts(where: str, attrs: Mapping[str, str]) -> Mapping[str, str]:
+    """Return attributes, once it is sure that the wire can carry them.
+
+    Args:
+        where: Whose they are, for the error, which does not show the value.
+        attrs: Value by name.
+
+    Raises:
+        OptionError: A value is no text, or has bytes that are not UTF-8.
+    """
+    for name, value in attrs.items():
+        if not isinstance(value, str):
+            raise OptionError(f"{where}: the value of {name!r} is a {type(value).__name__}", hint="give it as text")
+        try:
+            value.encode()
+        except UnicodeEncodeError as exc:
+            raise OptionError(f"{where}: the value of {name!r} is not UTF-8", why=exc.reason) from exc
+    return attrs

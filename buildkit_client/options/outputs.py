@@ -38,6 +38,6 @@ class OutputLayout:
 Output = OutputFile | OutputStream | OutputDirectory | OutputLayout
 
 
-def as_output(dest: Path | OutputFile | OutputStream | OutputLayout) -> OutputFile | OutputStream | OutputLayout:
+def as_output(dest: Path | str | OutputFile | OutputStream | OutputLayout) -> OutputFile | OutputStream | OutputLayout:
     """Return a destination as an output; a path alone is a file's."""
-    return OutputFile(dest) if isinstance(dest, Path) else dest
+    return OutputFile(Path(dest)) if isinstance(dest, Path | str) else dest

@@ -174,6 +174,12 @@ class AuthService:
         except BuildKitError as exc:
             # Without its cause: that may be a credential helper's own words, which stay on this machine.
             raise self._failed(exc, "") from exc
+        except Exception as exc:
+            error = CredentialsError(
+                f"the credentials for {host} cannot be found out", host=host, why=f"looking raised {type(exc).__name__}"
+            )
+            error.__cause__ = exc
+            raise self._failed(error, "") from exc
 
     def _failed(self, error: BuildKitError, why: str) -> RpcError:
         """Keep an error, and return what the daemon is told of it."""

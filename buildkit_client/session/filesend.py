@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from buildkit_client._proto import filesync_pb2
-from buildkit_client.errors import BuildKitError, OptionError
+from buildkit_client.errors import BuildKitError, ExportError, OptionError
 from buildkit_client.protocol.grpc_status import StatusCode
-from buildkit_client.session.call import Metadata, RpcError, ServerCall, StreamHandler
+from buildkit_client.session.call import CallCancelledError, Metadata, RpcError, ServerCall, StreamHandler
 
 DIFF_COPY = "/moby.filesync.v1.FileSend/DiffCopy"
 EXPORTER_ID = "buildkit-attachable-exporter-id"  # session/filesync/filesync.go, keyExporterID
@@ -75,10 +75,14 @@ class StreamReceiver:
         try:
             _copy(call, self._stream)
             self._stream.flush()
-        except OSError as exc:
-            self.error = BuildKitError(
-                "cannot write the build's result to the given stream", why=exc.strerror or str(exc)
+        except CallCancelledError:
+            raise
+        except Exception as exc:  # the stream is the caller's: closed, for text, or what else its class may raise
+            self.error = ExportError(
+                "cannot write the build's result to the given stream",
+                why=getattr(exc, "strerror", None) or str(exc) or type(exc).__name__,
             )
+            self.error.__cause__ = exc
             raise RpcError(StatusCode.ABORTED, str(self.error)) from exc
 
 
@@ -128,7 +132,7 @@ class FileReceiver:
                 else:
                     self._receive_whole(call)
             except OSError as exc:
-                self.error = BuildKitError(f"cannot write {self.path}", why=exc.strerror or str(exc))
+                self.error = ExportError(f"cannot write {self.path}", why=exc.strerror or str(exc))
                 raise RpcError(StatusCode.ABORTED, f"{self.error}: {self.error.why}") from exc
 
     def _receive_whole(self, call: ServerCall) -> None:

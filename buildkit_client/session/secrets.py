@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from buildkit_client._proto import secrets_pb2
-from buildkit_client.errors import BuildKitError, SecretError
+from buildkit_client.errors import BuildKitError, OptionError, SecretError
 from buildkit_client.options.secrets import SecretCallback, SecretFile, SecretValue
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session.call import RpcError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from buildkit_client.options.secrets import Secret
     from buildkit_client.session.call import Metadata, UnaryHandler
@@ -48,11 +48,22 @@ class SecretsService:
         """Find out, before the build runs, whether every file is there.
 
         Raises:
-            SecretError: One is missing, no file, or too large.
+            SecretError: One is missing, no file, no bytes, or too large.
+            OptionError: One is no secret.
         """
         for secret_id, secret in self._secrets.items():
-            if isinstance(secret, SecretFile):
-                _read_file(secret_id, secret)
+            match secret:
+                case SecretFile():
+                    _read_file(secret_id, secret)
+                case SecretValue(value):
+                    _checked(secret_id, value)
+                case SecretCallback():
+                    pass  # asked when the build asks
+                case _:
+                    raise OptionError(
+                        f"the secret {secret_id!r} is a {type(secret).__name__}",
+                        hint="give a SecretValue, a SecretFile or a SecretCallback",
+                    )
 
     def methods(self) -> Mapping[str, UnaryHandler]:
         """Return the handler of ``GetSecret``."""
@@ -81,7 +92,7 @@ class SecretsService:
             case SecretFile() as secret:
                 return _read_file(secret_id, secret)
             case SecretCallback(function):
-                given = function()
+                given = _called(secret_id, function)
                 return None if given is None else _checked(secret_id, given)
 
 
@@ -97,7 +108,25 @@ def _read_file(secret_id: str, secret: SecretFile) -> bytes:
         ) from exc
 
 
+def _called(secret_id: str, function: Callable[[], bytes | None]) -> bytes | None:
+    try:
+        return function()
+    except SecretError:
+        raise
+    except Exception as exc:
+        # Its words stay with it, as the cause: they may tell the secret, and this error travels to the daemon.
+        raise SecretError(
+            f"the callback of the secret {secret_id!r} failed", why=f"it raised {type(exc).__name__}"
+        ) from exc
+
+
 def _checked(secret_id: str, value: bytes) -> bytes:
+    if not isinstance(value, bytes):
+        raise SecretError(
+            f"the value of the secret {secret_id!r} is no bytes",
+            why=f"it is a {type(value).__name__}",
+            hint="encode it",
+        )
     if len(value) > MAX_SECRET_BYTES:
         raise SecretError(
             f"the secret {secret_id!r} is too large", why=f"a secret has at most {MAX_SECRET_BYTES} bytes"

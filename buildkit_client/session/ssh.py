@@ -138,7 +138,7 @@ class SshService:
                             _answer(call, lambda request: _ask(stream, request))
         except SshAgentError as exc:
             self._errors.append(exc)
-            raise RpcError(StatusCode.UNAVAILABLE, str(exc)) from exc
+            raise RpcError(StatusCode.UNAVAILABLE, f"{exc}: {exc.why}") from exc
 
     def _key_agent(self, agent_id: str, keys: SshKeys) -> KeyAgent:
         """Return the agent that has these keys; they are read once."""
@@ -186,17 +186,17 @@ def _ask(stream: socket.socket, request: bytes) -> bytes:
         head = _read_exactly(stream, 4)
         return head + _read_exactly(stream, int.from_bytes(head, "big"))
     except OSError as exc:
-        raise RpcError(StatusCode.UNAVAILABLE, f"the SSH agent does not answer: {exc.strerror or exc}") from exc
+        raise SshAgentError("the SSH agent does not answer", why=exc.strerror or str(exc)) from exc
 
 
 def _read_exactly(stream: socket.socket, size: int) -> bytes:
     if size > _MAX_REQUEST_BYTES:
-        raise RpcError(StatusCode.INTERNAL, f"the SSH agent announces an answer of {size} bytes")
+        raise SshAgentError("the SSH agent does not answer", why=f"it announces an answer of {size} bytes")
     data = b""
     while len(data) < size:
         chunk = stream.recv(size - len(data))
         if not chunk:
-            raise RpcError(StatusCode.UNAVAILABLE, "the SSH agent ended the connection")
+            raise SshAgentError("the SSH agent does not answer", why="it ended the connection")
         data += chunk
     return data
 

@@ -91,7 +91,9 @@ def _chunks(upload_id: str, stream: BinaryIO) -> Iterator[bytes]:
             if not isinstance(chunk, bytes):
                 raise ContextError(what, why="its stream gives text", hint="open it for bytes")
             yield chunk
-    except (OSError, ValueError) as exc:  # ValueError: it is closed, or text that is not UTF-8
-        raise ContextError(what, why=getattr(exc, "strerror", None) or str(exc)) from exc
+    except ContextError:
+        raise
+    except Exception as exc:  # the stream is the caller's: a decompressor's or an HTTP library's, for example
+        raise ContextError(what, why=getattr(exc, "strerror", None) or str(exc) or type(exc).__name__) from exc
     if chunk is None:
         raise ContextError(what, why="its stream does not wait for data", hint="open it in blocking mode")

@@ -1,4 +1,4 @@
-"""Which carrier an address needs, and the two that go through a Docker Engine's API.
+"""Which carrier an address needs, the two that go through a Docker Engine's API, and TLS for old daemons.
 
 The engine has a BuildKit of its own, and it can run ``buildctl dial-stdio`` in a container as ``docker exec`` does.
 
@@ -8,26 +8,27 @@ Reference: github.com/docker/buildx driver/docker/driver.go and driver/docker-co
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from buildkit_client.transport.address import parse_address
 from buildkit_client.transport.commands import DIAL, command_for
-from buildkit_client.transport.engine import Engine, splice
+from buildkit_client.transport.engine import Engine, TlsStream, keep_alive, splice
 from buildkit_client.transport.process import FIRST_BYTE, STDERR_BYTES, CommandCarrier, one_line
 from buildkit_client.transport.relay import Carrier, CarrierError, Failure
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
 
     from buildkit_client.transport.address import Address
     from buildkit_client.transport.engine_http import ByteStream
-    from buildkit_client.transport.tls import TlsConfig
+    from buildkit_client.transport.tls import TlsConfig, TlsFiles
 
 _FRAME_HEAD_BYTES = 8  # stream, three zeros, length in four bytes: docs.docker.com, "Attach to a container"
 _STDOUT, _STDERR = 1, 2
+_CONNECT_TIMEOUT_S = 10.0
 
 
 def carrier_for(address: Address, environ: Mapping[str, str], tls: TlsConfig | None) -> Carrier:
@@ -49,6 +50,46 @@ def carrier_for(address: Address, environ: Mapping[str, str], tls: TlsConfig | N
     if address.scheme == "docker-container" and not address.context and shutil.which("docker") is None:
         return ExecCarrier(Engine.find(parse_address("docker://"), environ), address.name)
     return CommandCarrier(command_for(address))
+
+
+class TlsCarrier:
+    """Speaks TLS with a daemon whose TLS does not name HTTP/2.
+
+    buildkitd does so from 0.17 on, and the gRPC library insists on it. Python's TLS does not; both check certificates.
+
+    Args:
+        address: A ``tcp`` address.
+        tls: How to speak TLS.
+        server_name: Name the daemon's certificate must carry.
+
+    Reference: cmd/buildkitd/main.go, serverCredentials.
+    """
+
+    def __init__(self, address: Address, tls: TlsFiles, server_name: str) -> None:
+        self._address = address
+        self._tls = tls
+        self._server_name = server_name
+
+    def carry(self, stream: socket.socket) -> None:
+        """See :class:`~buildkit_client.transport.relay.Carrier`."""
+        where = (self._address.host, self._address.port)
+        try:
+            plain = socket.create_connection(where, _CONNECT_TIMEOUT_S)
+        except OSError as exc:
+            raise CarrierError("connect", exc.strerror or str(exc), "check that buildkitd listens there") from exc
+        with closing(plain):
+            keep_alive(plain)
+            try:
+                remote = TlsStream(plain, self._tls.context("h2"), self._server_name)
+            except OSError as exc:
+                raise CarrierError("tls", exc.strerror or str(exc), "check the TLS files and the server name") from exc
+            plain.settimeout(None)
+            if splice(stream, remote):
+                raise CarrierError("connect", f"buildkitd at {self._address} closed the connection")
+
+    def unanswered(self) -> Failure:
+        """See :class:`~buildkit_client.transport.relay.Carrier`."""
+        return Failure("handshake", "TLS is spoken there, and no buildkitd answers", "check what listens there")
 
 
 class EngineCarrier:

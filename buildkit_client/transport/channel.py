@@ -18,11 +18,13 @@ from urllib.parse import quote
 
 import grpc
 
+from buildkit_client._proto import control_pb2
 from buildkit_client.errors import BuildCancelledError, ConnectError, ConnectionLostError, LocalProtocolError
 from buildkit_client.protocol.grpc_framing import MAX_MESSAGE_BYTES
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.transport.apart import apart, pumped
 from buildkit_client.transport.diagnose import diagnose, unreachable
+from buildkit_client.transport.lenient import parse_message
 from buildkit_client.transport.liveness import Liveness, lost
 from buildkit_client.transport.status import error_from_rpc
 
@@ -42,6 +44,7 @@ QUICK_S = 60.0
 """A limit for calls that a daemon answers from memory."""
 
 _DIAGNOSE_STEP_S = 2.0  # after the library has waited in vain already
+_NO_PROTOCOL = "missing selected ALPN property"  # the library's words for TLS that does not name HTTP/2
 _RECONNECT_MS = 1000  # the library would wait up to two minutes before it tries again to connect
 
 # For calls without a session, and for a session that nobody waits for: a dead connection is noticed after 6.5 minutes.
@@ -214,6 +217,7 @@ class Channel:
 
             self._relay = Relay(carrier_for(address, os.environ, tls))
         self._closed = False
+        self._info = b""  # what the daemon said of itself when it was reached
         self._reached = threading.Event()
         self._reaching = threading.Lock()
         self._channel = self._open()
@@ -233,14 +237,14 @@ class Channel:
             ("grpc.http2.max_pings_without_data", 0),  # a build's quiet step may be longer than two of them
             ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS),
         ]
-        if self.address.scheme == "tcp":
+        if self.address.scheme == "tcp" and self._relay is None:
             host = f"[{self.address.host}]" if ":" in self.address.host else self.address.host
             target = f"dns:///{host}:{self.address.port}"
         else:
             path = self._relay.path if self._relay is not None else self.address.path
             target = f"unix://{quote(path, errors='surrogateescape')}"
             options.append(("grpc.default_authority", "localhost"))
-        if self._tls is None:
+        if self._tls is None or (self._relay is not None and self.address.scheme == "tcp"):
             return grpc.insecure_channel(target, options=options)
         options.append(("grpc.ssl_target_name_override", self._server_name))
         credentials = grpc.ssl_channel_credentials(
@@ -331,10 +335,12 @@ class Channel:
         except grpc.RpcError as exc:
             raise self._translate(exc, is_build=is_build) from exc
         except grpc.FutureCancelledError as exc:
-            raise BuildCancelledError("the build was cancelled") from exc
+            raise self._cancelled(is_build=is_build) from exc
 
     def _translate(self, exc: grpc.RpcError, *, is_build: bool) -> BuildKitError:
         code, details, trailers = _facts(exc)
+        if self._closed and code == StatusCode.CANCELLED:
+            return self._cancelled(is_build=is_build)
         address = str(self.address)
         error = error_from_rpc(
             code, details, trailers, address=address, established=self._reached.is_set(), is_build=is_build
@@ -343,6 +349,12 @@ class Channel:
             failure = self._relay.failure
             error.why = failure.why if failure is not None else error.why
         return error
+
+    def _cancelled(self, *, is_build: bool) -> BuildKitError:
+        why = "the client was closed" if self._closed else ""
+        if is_build or not self._closed:
+            return BuildCancelledError("the build was cancelled", why=why)
+        return ConnectionLostError(f"the connection to {self.address} was closed during a call", why=why)
 
     def reach(self) -> None:
         """Make sure, once, that a buildkitd answers at the address.
@@ -357,9 +369,8 @@ class Channel:
         with self._reaching:
             if self._reached.is_set():
                 return
-            ask = self._channel.unary_unary(CONTROL + "Info", _as_is, _as_is)
             try:
-                ask(b"", timeout=self._timeout_s)
+                self._info = self._ask()
             except grpc.RpcError as exc:
                 code, details, _ = _facts(exc)
                 # Daemons before 0.11 do not know the call, which is an answer too; other services do not know Control.
@@ -367,8 +378,33 @@ class Channel:
                     raise self._unreachable(code, details) from exc
             self._reached.set()
 
+    def _ask(self) -> bytes:
+        """Ask the daemon what it is, if need be through TLS of our own."""
+        info = CONTROL + "Info"
+        try:
+            return self._channel.unary_unary(info, _as_is, _as_is)(b"", timeout=self._timeout_s)
+        except grpc.RpcError as exc:
+            if self._tls is None or self._relay is not None or _NO_PROTOCOL not in _facts(exc)[1]:
+                raise
+        from buildkit_client.transport.carriers import TlsCarrier  # noqa: PLC0415 - few daemons need it
+        from buildkit_client.transport.relay import Relay  # noqa: PLC0415
+
+        self._relay = Relay(TlsCarrier(self.address, self._tls, self._server_name))
+        self._channel.close()
+        self._channel = self._open()
+        return self._channel.unary_unary(info, _as_is, _as_is)(b"", timeout=self._timeout_s)
+
+    def version(self) -> str:
+        """Return the daemon's version, for example ``v0.34.2``; empty for daemons before 0.11.
+
+        Raises:
+            ConnectError: The daemon cannot be reached.
+        """
+        apart(self.reach)
+        return parse_message(control_pb2.InfoResponse, self._info).buildkitVersion.version
+
     def _unreachable(self, code: int, details: str) -> ConnectError:
-        if self._relay is None:
+        if self._relay is None or self.address.scheme == "tcp":
             limit_s = min(self._timeout_s, _DIAGNOSE_STEP_S)
             return diagnose(self.address, self._tls, self._server_name, timeout_s=limit_s, seen=details)
         if code == StatusCode.UNIMPLEMENTED:

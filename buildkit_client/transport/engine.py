@@ -116,11 +116,11 @@ class Engine:
         except OSError as exc:
             phase = "resolve" if isinstance(exc, socket.gaierror) else "connect"
             raise CarrierError(phase, f"no Docker Engine answers at {self}: {_text(exc)}", hint) from exc
-        _keep_alive(stream)
+        keep_alive(stream)
         if self.tls is None:
             return stream
         try:
-            return _TlsStream(stream, self.tls.context("http/1.1"), self.server_name)
+            return TlsStream(stream, self.tls.context("http/1.1"), self.server_name)
         except OSError as exc:
             stream.close()
             why = f"the TLS handshake with the Docker Engine at {self} failed: {_text(exc)}"
@@ -215,7 +215,7 @@ def splice(stream: socket.socket, remote: ByteStream, first: bytes = b"") -> boo
     return is_theirs
 
 
-class _TlsStream:
+class TlsStream:
     """TLS over a socket, for one thread that reads and one that writes.
 
     An ``ssl.SSLSocket`` may be used by one thread at a time only, and reading waits; here only the socket waits, and
@@ -248,6 +248,7 @@ class _TlsStream:
                 return
 
     def recv(self, size: int, /) -> bytes:
+        """Wait for bytes; none at the end."""
         while True:
             with self._lock, suppress(self._wants_more):
                 return self._tls.read(size)
@@ -255,6 +256,7 @@ class _TlsStream:
                 return b""
 
     def sendall(self, data: bytes, /) -> None:
+        """Send bytes."""
         with self._lock:
             self._tls.write(data)
         self._flush()
@@ -295,7 +297,8 @@ def _from_environment(text: str) -> tuple[str, str, int]:
     )
 
 
-def _keep_alive(stream: socket.socket) -> None:
+def keep_alive(stream: socket.socket) -> None:
+    """Have the kernel notice a dead connection, and send at once."""
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):

@@ -37,6 +37,12 @@ _DOCKERFILE = re.compile(
     r"|failed to process |failed to parse |circular dependency detected|base name \(|invalid reference format"
     r"|Dockerfile parse|unknown instruction)"
 )
+_POLICY = re.compile(r"denied by policy|not allowed by policy: action DENY")
+_GIT = re.compile(r"failed to fetch remote |repository does not contain ref ")
+_DAMAGED = re.compile(
+    r"unexpected commit digest|read exceeds expected size|short read: expected|unsupported offset"
+    r"|NotFound: blob \w+:\w+ is not in "
+)
 _MISSING_FILE = re.compile(r"failed to calculate checksum of ref [^:]+::[^:]+: (?P<path>.*): not found\Z", re.DOTALL)
 _AUTH = re.compile(
     r"\b401 Unauthorized\b|\b403 Forbidden\b|no basic auth credentials|authorization failed|insufficient_scope"
@@ -49,6 +55,7 @@ _PUSH = re.compile(
 _PULL = re.compile(
     r"failed to resolve source metadata for |failed to do request: (?:Head|Get) |pull access denied|failed to copy: "
     r"|failed to fetch |httpReadSeeker|unexpected status from (?:HEAD|GET) request"
+    r"|(?:\A|: )(?P<image>\S+): (?P=image): not found\Z"  # before 0.13
 )
 _HTTP_TO_HTTPS = "server gave HTTP response to HTTPS client"
 _CONNECTION = re.compile(
@@ -78,6 +85,12 @@ def explain_message(message: str) -> Explanation:
     """Say what a daemon's message means and what to try."""
     if _RUN.search(message):
         return Explanation("run")
+    if _POLICY.search(message):
+        return Explanation("other", "a source policy forbids it", "change the policy, or what the build loads")
+    if _GIT.search(message):
+        return Explanation(
+            "pull", "the daemon cannot fetch it with git", "check the repository's address, ref and login"
+        )
     if _DOCKERFILE.match(message):
         return Explanation("dockerfile", hint=_dockerfile_hint(message))
     missing = _MISSING_FILE.search(message)
@@ -96,6 +109,12 @@ def explain_message(message: str) -> Explanation:
             "log in to it, and check the name and the rights on the repository",
         )
     kind = _transfer_kind(message)
+    if _DAMAGED.search(message):
+        return Explanation(
+            kind or "other",
+            "what was read does not have the size or digest that names it",
+            "the image, image layout or cache is damaged: write it again",
+        )
     if is_unreachable:
         why, hint = _connection_reason(message)
         return Explanation(kind or "connection", why, hint)
@@ -142,6 +161,10 @@ def _dockerfile_hint(message: str) -> str:
         return "check the name of the Dockerfile and its folder"
     if "target stage " in message:
         return "name a stage that the Dockerfile has"
+    if "the Dockerfile cannot be empty" in message:
+        return "begin it with FROM; a stream can be read only once"
+    if "no local sources enabled" in message:
+        return "give the build the folder that its files come from"
     return ""
 
 
@@ -150,6 +173,12 @@ def _other_hint(message: str) -> str:
         return "give the secret to the build"
     if "is not allowed by build daemon configuration" in message:
         return "allow the entitlement in the daemon's configuration"
+    if message.endswith(("network.host is not allowed", "security.insecure is not allowed")):
+        return "give the build this entitlement"
+    if "unknown entitlement" in message:
+        return "known are device, network.host, security.insecure"
+    if message.startswith("job ID "):
+        return "give each build a ref of its own, or none"
     return ""
 
 

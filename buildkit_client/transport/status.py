@@ -209,11 +209,12 @@ def error_from_rpc(
         return _unavailable(message, address, established=established)
     details = replace(details, code=code, message=message)
     reason = _reason(code, message) or explain_message(message)
+    why = "; ".join(details.deny_messages) or reason.why
     what = full_message(details)
     if not is_build:
-        return DaemonError(what, details=details, why=reason.why, hint=reason.hint)
+        return DaemonError(what, details=details, why=why, hint=reason.hint)
     kind = classify_solve_message(message)
-    return SolveError(what, details=details, kind=kind, why=reason.why, hint=reason.hint)
+    return SolveError(what, details=details, kind=kind, why=why, hint=reason.hint)
 
 
 def full_message(details: StatusDetails) -> str:

@@ -11,13 +11,13 @@ import threading
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
 from convox.cli.command import Group
 from convox.cli.context import CliContext
-from convox.errors import ConvoxError, ExitCode
+from convox.errors import ConvoxError, ExitCode, UsageError
 from convox.interrupts import interrupt
 from convox.output.console import Console
 from convox.settings import Settings
@@ -39,6 +39,11 @@ COMMANDS: dict[str, str] = {
 }
 """Where the commands are, by their word: a module, and the typer app in it."""
 
+_OF_RUNNING_APPS = frozenset(
+    {"deploy", "exec", "instances", "logs", "ps", "resources", "restart", "run", "scale", "services"}
+)
+"""Convox's commands for apps that run; here are none."""
+
 
 class RootGroup(Group):
     """All commands; each is imported when it is asked for."""
@@ -59,6 +64,14 @@ class RootGroup(Group):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words after ``convox``."""
         return super().parse_args(ctx, args or ["help"])
+
+    def _refuse(self, ctx: Any, word: str, what: str) -> NoReturn:
+        if word in _OF_RUNNING_APPS:
+            hint = (
+                "convox build makes a release, convox releases promote marks it as active" if word == "deploy" else ""
+            )
+            raise UsageError(what, why="this convox builds apps and does not run them", hint=hint)
+        super()._refuse(ctx, word, what)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -86,9 +86,7 @@ def build(
 
     cx: CliContext = ctx.obj
     console = cx.console
-    is_json = cx.wants_json(output)
-    if is_json and print_id:
-        raise UsageError("--id and --output json both want stdout for themselves", hint="leave one of them out")
+    is_json = cx.wants_json(output, print_id=print_id)
     console.id_only = print_id or (is_json and not print_plan)
     for flag, is_given in (("--external", external), ("--wildcard-domain", wildcard_domain)):
         if is_given:

@@ -7,7 +7,7 @@ where a flag repeats; every parameter's default says the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from typer import Exit
 from typer.core import TyperCommand, TyperGroup
@@ -99,7 +99,7 @@ class Group(TyperGroup):
 
         return group_help(ctx)
 
-    def _refuse(self, ctx: Any, word: str, what: str) -> None:
+    def _refuse(self, ctx: Any, word: str, what: str) -> NoReturn:
         from difflib import get_close_matches  # noqa: PLC0415  (only where something went wrong)
 
         path = _path(ctx)

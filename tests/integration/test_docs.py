@@ -15,6 +15,7 @@ from tests.support.services import Services
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NEEDS = re.compile(r"^# needs buildkitd (\d+\.\d+)$", re.MULTILINE)
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 DOCKERFILE = """\
@@ -28,7 +29,13 @@ LABEL version=$VERSION
 
 def blocks() -> list[object]:
     return [
-        pytest.param(page, number, block, id=f"{page.stem}-{number}")
+        pytest.param(
+            page,
+            number,
+            block,
+            id=f"{page.stem}-{number}",
+            marks=[pytest.mark.buildkit(f">={release}") for release in NEEDS.findall(block)],
+        )
         for page in PAGES
         for number, block in enumerate(BLOCK.findall(page.read_text()), 1)
     ]

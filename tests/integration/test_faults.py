@@ -247,6 +247,7 @@ def test_a_client_finds_a_daemon_that_was_started_again(own, services, tmp_path)
             assert client.solve(DockerfileFrontend(), session=session).ref != first.ref
 
 
+@pytest.mark.buildkit(">=0.22")  # 0.12 cancels it; the releases between were not tried
 def test_a_build_in_progress_outlives_the_polite_end_of_its_daemon(own, services, tmp_path):
     folder = context(tmp_path / "c", f"FROM {services.base_image}\nRUN sleep 1\n")
     stopping = once(started("RUN sleep"), lambda: os.kill(own.pid, signal.SIGTERM))
@@ -430,6 +431,7 @@ def test_an_interrupt_at_any_moment_ends_build_and_process(shared_own, services,
     assert [path.name for path in tmp_path.iterdir() if path.suffix in (".tar", ".part")] == []
 
 
+@pytest.mark.buildkit(">=0.22")  # 0.12 lists it as active for long; the releases between were not tried
 def test_cancel_from_another_thread(shared_own, services, tmp_path):
     folder = context(tmp_path / "c", f"FROM {services.base_image}\nRUN sleep 64.25\n")
     seen = threading.Event()

@@ -77,6 +77,7 @@ class TestBesideGo:
 
 
 class TestBuilds:
+    @pytest.mark.buildkit(">=0.19")
     def test_same_files_as_buildctl_and_everything_cached(self, services, go, tmp_path):
         context = make_context(tmp_path)
         data = go_bytes(go, "real", services.base_image)
@@ -96,6 +97,7 @@ class TestBuilds:
         steps = [graph.vertex(digest) for digest, kind in kinds.items() if kind == "exec"]
         assert [step is not None and step.cached for step in steps] == [True, True]
 
+    @pytest.mark.buildkit(">=0.19")
     def test_buildctl_takes_our_bytes(self, services, tmp_path):
         context = make_context(tmp_path)
         definition = marshal("real", services.base_image)
@@ -109,6 +111,7 @@ class TestBuilds:
         assert ours == dump(services, go_bytes(go, "multi-stage", services.base_image))
         assert len(ours) == 5
 
+    @pytest.mark.buildkit(">=0.17")
     def test_options_of_a_step(self, services, tmp_path):
         state = llb.image(services.base_image).run(
             shell="""
@@ -193,6 +196,7 @@ class TestExamplesAndDocs:
         unpacked = subprocess.run(["gzip", "-dc", tmp_path / "out/site/a.html.gz"], capture_output=True, check=True)
         assert unpacked.stdout == (pages / "a.html").read_bytes()
 
+    @pytest.mark.buildkit(">=0.19")
     def test_the_example_of_the_docs(self, services, tmp_path):
         text = (REPOSITORY / "docs/llb.md").read_text("utf-8")
         blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)

@@ -238,7 +238,8 @@ MISTAKES = [
     ["--progress", "tty"],
     ["--oci-layout", "x"],
     ["--trace", "/nonexistent/x"],
-    ["--opt", "frontend.caps=foo"],
+    # 0.12 says the reason once more to Go; the releases between were not tried
+    pytest.param(["--opt", "frontend.caps=foo"], marks=pytest.mark.buildkit(">=0.22")),
     ["--opt", "target=nope"],
     ["--frontend", "nope.v0"],
     ["--frontend", ""],

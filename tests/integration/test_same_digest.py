@@ -12,6 +12,8 @@ import pytest
 
 from buildkit_client import Client, DockerfileFrontend, OciExporter, OutputFile
 
+pytestmark = pytest.mark.buildkit(">=0.13")  # rewrite-timestamp
+
 EPOCH = {"SOURCE_DATE_EPOCH": "0"}
 
 

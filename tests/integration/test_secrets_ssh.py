@@ -245,3 +245,21 @@ def test_a_key_with_a_passphrase_is_told_before_anything_is_sent(services, tmp_p
     with pytest.raises(SshAgentError, match="cannot use the SSH key") as caught:
         build(services, tmp_path / "context", "RUN true", ssh={"default": SshKeys((path,))})
     assert caught.value.why == "it has a passphrase"
+
+
+def test_an_agent_that_goes_away_during_a_step_is_named(services, context, agent):
+    (context / "Dockerfile").write_text(
+        f"FROM {services.base_image}\nCOPY ask /ask\n"
+        f"RUN --mount=type=ssh /ask {LIST_KEYS} && sleep 2 && /ask {LIST_KEYS}\n"
+    )
+
+    def on_status(update):
+        if any(b"answer" in log.data for log in update.logs):
+            agent.unlink(missing_ok=True)
+
+    with Client(services.buildkit_host) as client, pytest.raises(SolveError, match="did not complete") as caught:
+        client.solve(
+            DockerfileFrontend(context=context, no_cache=True), ssh={"default": SshAgent(agent)}, on_status=on_status
+        )
+    assert caught.value.kind == "run"
+    assert caught.value.why == f"cannot reach the SSH agent 'default': {agent}: No such file or directory"

@@ -223,7 +223,12 @@ def test_a_real_build_runs_and_is_pushed(services: Services, tmp_path: Path, kin
 def test_registry_lets_manifests_be_deleted(services: Services, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {services.base_image}\nLABEL unique={uuid.uuid4()}\n")
     repository = f"services-test/deleted-{uuid.uuid4().hex}"
-    pushed = buildctl(services, tmp_path, f"type=image,name={services.registry}/{repository}:1,push=true", tmp_path)
+    pushed = buildctl(
+        services,
+        tmp_path,
+        f"type=image,name={services.registry}/{repository}:1,push=true,oci-mediatypes=true",
+        tmp_path,
+    )
     assert pushed.returncode == 0, pushed.stderr
     tagged = ask(services.registry, f"/v2/{repository}/manifests/1")
     digest = tagged.headers["docker-content-digest"]
@@ -257,6 +262,7 @@ def test_base_image_has_every_applet_and_the_usual_files(services: Services, tmp
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.buildkit(">=0.17")
 def test_tls_address_demands_the_client_certificate(services: Services) -> None:
     if services.tls_addr is None or services.tls_dir is None:
         pytest.skip("the buildkitd in use is not ours: nothing is known of its TLS")

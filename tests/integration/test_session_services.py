@@ -50,6 +50,9 @@ def served(services, *, unary=None, streaming=None, shared_key=""):
         request = control_pb2.SolveRequest(
             Ref=new_id(), Session=session.id, Frontend=frontend, FrontendAttrs=attrs or {}, **fields
         )
+        for exporter in request.Exporters:  # daemons before 0.13 know only these two fields
+            request.ExporterDeprecated = exporter.Type
+            request.ExporterAttrsDeprecated.update(exporter.Attrs)
         response = channel.unary(CONTROL + "Solve", request, control_pb2.SolveResponse.FromString, timeout_s=60)
         return dict(response.ExporterResponse)
 
@@ -163,6 +166,7 @@ def with_policy(services, tmp_path, callback, dockerfile, **fields):
     return policy, error
 
 
+@pytest.mark.buildkit(">=0.26")
 def test_the_policy_is_asked_about_every_source(services, tmp_path):
     asked = []
     _, error = with_policy(
@@ -177,6 +181,7 @@ def test_the_policy_is_asked_about_every_source(services, tmp_path):
     assert {"local://context", "local://dockerfile"} <= identifiers
 
 
+@pytest.mark.buildkit(">=0.26")
 def test_a_denial_reaches_the_error(services, tmp_path):
     def deny(request):
         return PolicyDeny(["not in this house"]) if request.identifier.startswith("docker-image://") else PolicyAllow()
@@ -187,6 +192,7 @@ def test_a_denial_reaches_the_error(services, tmp_path):
     assert error.details.deny_messages == ("not in this house",)
 
 
+@pytest.mark.buildkit(">=0.26")
 def test_a_lookup_tells_the_digest_and_decides(services, tmp_path):
     facts = []
 
@@ -205,6 +211,7 @@ def test_a_lookup_tells_the_digest_and_decides(services, tmp_path):
     assert b'"rootfs"' in facts[0].config
 
 
+@pytest.mark.buildkit(">=0.26")
 def test_a_conversion_loads_another_image(services, tmp_path):
     asked = []
 
@@ -219,6 +226,7 @@ def test_a_conversion_loads_another_image(services, tmp_path):
     assert f"docker-image://{services.base_image}" in asked  # the one in its place is judged too
 
 
+@pytest.mark.buildkit(">=0.26")
 def test_a_policy_that_never_decides_is_ended_by_the_daemon(services, tmp_path):
     calls = []
 
@@ -233,6 +241,7 @@ def test_a_policy_that_never_decides_is_ended_by_the_daemon(services, tmp_path):
     assert 1 <= len(calls) <= 20
 
 
+@pytest.mark.buildkit(">=0.26")
 def test_a_policy_that_breaks_allows_nothing(services, tmp_path):
     def broken(request):
         raise RuntimeError("my own bug")
@@ -247,6 +256,7 @@ def test_a_policy_that_breaks_allows_nothing(services, tmp_path):
 # -- exporters chosen when the result is known
 
 
+@pytest.mark.buildkit(">=0.32")  # which tells that the exports are done
 def test_exporters_are_chosen_by_the_result_and_run(services, tmp_path):
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /d\nLABEL a=b\n")
     receivers = {}
@@ -276,6 +286,7 @@ def test_exporters_are_chosen_by_the_result_and_run(services, tmp_path):
     assert not service.errors
 
 
+@pytest.mark.buildkit(">=0.21")
 def test_a_broken_choice_fails_the_build(services, tmp_path):
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /d\n")
 

@@ -54,6 +54,10 @@ class FakeChannel:
         self.requests: list[object] = []
         self.streams: list[FakeStream] = []
         self.on_update: Callable[[], object] = lambda: None
+        self.daemon_version = "v0.34.2"
+
+    def version(self) -> str:
+        return self.daemon_version
 
     def unary(self, path: str, request: object, response: object, *, timeout_s: float | None = None) -> object:
         assert path == CONTROL + "UpdateBuildHistory"

@@ -86,3 +86,21 @@ def test_a_long_index_is_not_listed_whole(layout):
     with pytest.raises(LayoutError) as caught:
         resolve("oci-layout://store:none", layout)
     assert caught.value.hint.endswith("v4 and 2 more")
+
+
+def test_a_layout_without_an_index_says_so(layout):
+    (layout.path / "index.json").unlink(missing_ok=True)
+    with pytest.raises(LayoutError, match="has no index"):
+        resolve("oci-layout://store", layout)
+
+
+@pytest.mark.parametrize("damage", [b"", b"other", None])
+def test_a_manifest_that_is_damaged_is_found_before_the_build(layout, damage):
+    digest = put(layout, b"right")
+    path = layout.blob_path(digest)
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(damage)
+    with pytest.raises(LayoutError, match=f"context base: the image {digest} in .* is damaged") as caught:
+        resolve("oci-layout://store", layout)
+    assert caught.value.why

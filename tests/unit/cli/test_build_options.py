@@ -280,7 +280,10 @@ def test_entitlements_that_are_none(text: str, error: str) -> None:
     assert str(caught.value) == error
 
 
-def test_where_a_secret_comes_from() -> None:
+def test_where_a_secret_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("file", "other"):
+        (tmp_path / name).touch()
     environ = {"TOKEN": "from env"}
 
     def value(text: str) -> object:
@@ -291,7 +294,43 @@ def test_where_a_secret_comes_from() -> None:
     assert value("id=TOKEN") == b"from env"
     assert value("id=TOKEN,src=file") == SecretFile(Path("file"))
     assert value("id=other") == SecretFile(Path("other"))
-    assert value("id=a,env=MISSING") is None
+    assert value("id=a,env=MISSING") == b"", "the reference gives an empty secret too"
+
+
+def test_a_secret_file_that_cannot_be_used(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(bytes(500 * 1024 + 1))
+    for text, error in (
+        (
+            f"id=a,src={tmp_path}/none",
+            f"failed to stat {tmp_path}/none: stat {tmp_path}/none: no such file or directory",
+        ),
+        (f"id=a,src={large}", "secret a too big. max size 500KiB"),
+    ):
+        with pytest.raises(OptionError) as caught:
+            secret_from(parse_secret(text), environ={})
+        assert str(caught.value) == error
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for dest, error in (
+        (tmp_path, "destination file is a directory"),
+        (tmp_path / "none/x", f"open {tmp_path}/none/x: no such file or directory"),
+        (
+            tmp_path / "file/x",
+            f"invalid destination file: {tmp_path}/file/x: stat {tmp_path}/file/x: not a directory",
+        ),
+    ):
+        with pytest.raises(OptionError) as caught:
+            parse_output(f"type=oci,dest={dest}", stdout=io.BytesIO())
+        assert str(caught.value) == f"invalid output option: output: {error}"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_standard_output_may_be_closed() -> None:
+    with pytest.raises(OptionError, match="standard output is closed"):
+        parse_output("type=tar", stdout=None)
 
 
 def test_which_agent_is_meant(tmp_path: Path) -> None:
@@ -303,8 +342,17 @@ def test_which_agent_is_meant(tmp_path: Path) -> None:
     environ = {"SSH_AUTH_SOCK": str(sockets["env"])}
     assert agent_from(parse_ssh("default"), environ=environ) == SshAgent(sockets["env"])
     assert agent_from(parse_ssh(f"x={sockets['given']},raw=true"), environ={}) == SshAgent(sockets["given"], raw=True)
-    with pytest.raises(OptionError, match="SSH_AUTH_SOCK is set"):
-        agent_from(parse_ssh("default"), environ={})
+    assert agent_from(parse_ssh("default="), environ=environ) == SshAgent(sockets["env"])
+    for text, error in (
+        ("default", "{default [] false}: invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set"),
+        (
+            "x=/none",
+            '{x [/none] false}: failed to convert agent config for ID: "x": stat /none: no such file or directory',
+        ),
+    ):
+        with pytest.raises(OptionError) as caught:
+            agent_from(parse_ssh(text), environ={})
+        assert str(caught.value) == f"failed to convert agent config {error}"
     key = tmp_path / "key"
     key.touch()
     assert agent_from(parse_ssh(f"x={key}"), environ={}) == SshKeys((key,))

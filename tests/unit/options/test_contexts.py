@@ -225,3 +225,20 @@ def test_an_image_that_is_none_is_refused():
 )
 def test_names_as_the_frontend_looks_them_up(given, name):
     assert context_name(given) == name
+
+
+@pytest.mark.parametrize("context", [".", "./app", "/srv/app", "app", "", 3])
+def test_a_folder_given_as_text_is_refused_and_not_passed_over(context):
+    with pytest.raises(OptionError, match="cannot be the main context"):
+        DockerfileFrontend(context=context).to_attrs()
+
+
+@pytest.mark.parametrize(
+    "context", ["https://h/x.git#main", "git@h:x.git", "github.com/moby/buildkit", "http://h/x.tar"]
+)
+def test_an_address_given_as_text_is_sent_as_it_is(context):
+    assert DockerfileFrontend(context=context).to_attrs()["context"] == context
+
+
+def test_a_dockerfiles_bytes_that_are_no_utf8_are_kept():
+    assert DockerfileText("LABEL a=\udce9").data == b"LABEL a=\xe9"

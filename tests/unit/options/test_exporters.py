@@ -203,3 +203,9 @@ def test_a_raw_exporter_is_checked_unless_told_otherwise():
         with pytest.raises(OptionError):
             RawExporter(kind, attrs).to_attrs()
         assert RawExporter(kind, attrs, unchecked=True).to_attrs() == attrs
+
+
+def test_a_destination_may_be_a_text():
+    assert LocalExporter(dest="out").output == OutputDirectory(Path("out"))
+    assert TarExporter(dest="out.tar").output == OutputFile(Path("out.tar"))
+    assert OciExporter(dest="out.tar").output == OutputFile(Path("out.tar"))

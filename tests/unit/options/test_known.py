@@ -11,6 +11,7 @@ from buildkit_client.options.known import (
     DOCKERFILE_FAMILIES,
     DOCKERFILE_KEYS,
     EXPORTER_KEYS,
+    checked_texts,
 )
 
 
@@ -110,3 +111,16 @@ def test_what_is_known_passes():
     check_frontend_attrs("dockerfile.v0", DOCKERFILE_KEYS)
     check_frontend_attrs("dockerfile.v0", [f"{one}:x" for one in DOCKERFILE_FAMILIES - {"attest"}])
     check_frontend_attrs("dockerfile.v0", ["attest:sbom", "attest:provenance", "sharedkey:localdir:x"])
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [(1, "is a int"), (None, "is a NoneType"), (b"x", "is a bytes"), ("caf\udce9", "is not UTF-8")]
+)
+def test_values_that_the_wire_cannot_carry_are_told(value, what):
+    with pytest.raises(OptionError, match=f"frontend x: the value of 'build-arg:A' {what}") as caught:
+        checked_texts("frontend x", {"target": "ok", "build-arg:A": value})
+    assert "caf" not in f"{caught.value}{caught.value.why}"
+
+
+def test_values_that_are_texts_pass():
+    assert checked_texts("frontend x", {"target": "grün"}) == {"target": "grün"}

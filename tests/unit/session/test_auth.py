@@ -483,3 +483,18 @@ def test_nothing_shows_a_secret(caplog: pytest.LogCaptureFixture) -> None:
     for text in texts:
         assert CANARY not in text
         assert base64.b64encode(f"bob:{CANARY}".encode()).decode() not in text
+
+
+def test_a_provider_that_breaks_is_our_error_and_its_words_stay_here() -> None:
+    class Broken:
+        def lookup(self, host: str) -> None:
+            raise RuntimeError("canary")
+
+    service = AuthService(Broken())
+    with pytest.raises(RpcError, match=f"the credentials for {HOST} cannot be found out") as caught:
+        Daemon(service).credentials()
+    assert caught.value.code == StatusCode.UNAUTHENTICATED
+    (error,) = service.errors
+    assert isinstance(error, CredentialsError)
+    assert (error.host, error.why) == (HOST, "looking raised RuntimeError")
+    assert "canary" not in f"{caught.value}{error}"

@@ -1,7 +1,7 @@
 import pytest
 
 from buildkit_client._proto import secrets_pb2
-from buildkit_client.errors import SecretError
+from buildkit_client.errors import OptionError, SecretError
 from buildkit_client.options.secrets import SecretCallback, SecretFile, SecretValue
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session.call import RpcError
@@ -81,3 +81,45 @@ def test_garbage_is_refused():
     with pytest.raises(RpcError) as caught:
         SecretsService({}).methods()[GET_SECRET](b"\xff\xff", {})
     assert caught.value.code == StatusCode.INVALID_ARGUMENT
+
+
+def test_a_callback_that_fails_is_our_error_without_its_words():
+    def broken():
+        raise RuntimeError("the vault said canary")
+
+    service = SecretsService({"token": SecretCallback(broken)})
+    with pytest.raises(RpcError) as caught:
+        get(service, "token")
+    (error,) = service.errors
+    assert isinstance(error, SecretError)
+    assert (str(error), error.why) == ("the callback of the secret 'token' failed", "it raised RuntimeError")
+    assert isinstance(error.__cause__, RuntimeError)
+    assert "canary" not in str(caught.value)
+
+
+def test_an_error_of_a_callback_that_is_ours_stays_as_it_is():
+    given = SecretError("the vault is closed", why="it is night")
+
+    def closed():
+        raise given
+
+    service = SecretsService({"token": SecretCallback(closed)})
+    with pytest.raises(RpcError):
+        get(service, "token")
+    assert service.errors == (given,)
+
+
+@pytest.mark.parametrize("secret", [CANARY, "canary", None])
+def test_what_is_no_secret_is_told_before_the_build(secret):
+    with pytest.raises(OptionError, match="'token' is a ") as caught:
+        SecretsService({"token": secret}).check()
+    assert "canary" not in str(caught.value)
+
+
+def test_a_value_that_is_text_is_told():
+    with pytest.raises(SecretError, match="is no bytes") as caught:
+        SecretsService({"token": SecretValue("canary")}).check()
+    assert "canary" not in f"{caught.value}{caught.value.why}"
+    service = SecretsService({"token": SecretCallback(lambda: "canary")})
+    with pytest.raises(RpcError, match="is no bytes"):
+        get(service, "token")

@@ -41,11 +41,16 @@ class EchoAgent:
                 stream, _ = self._server.accept()
             except OSError:
                 return
+            self._stream = stream
             with stream:
                 while data := stream.recv(65536):
                     self.requests.append(data)
                     stream.sendall(data)
                 self.half_closed.set()
+
+    def hang_up(self):
+        self._stream.shutdown(socket.SHUT_RDWR)
+        assert self.half_closed.wait(5)
 
     def close(self):
         self._server.close()
@@ -175,3 +180,19 @@ def test_a_real_agent_lists_its_keys_and_keeps_them(tmp_path):
     finally:
         process.terminate()
         process.wait()
+
+
+def test_an_agent_that_goes_away_in_the_middle_is_kept(agent):
+    daemon = FakeDaemon()
+    session, service = session_with(daemon, {"default": SshAgent(agent.path)})
+    with session:
+        stream_id = daemon.start_call(FORWARD_AGENT)
+        assert ask(daemon, stream_id, LIST_KEYS) == LIST_KEYS
+        agent.hang_up()
+        daemon.send(stream_id, ssh_pb2.BytesMessage(data=LIST_KEYS).SerializeToString())
+        assert daemon.call_of(stream_id).done.wait(5)
+        assert daemon.call_of(stream_id).status == StatusCode.UNAVAILABLE
+    (error,) = service.errors
+    assert isinstance(error, SshAgentError)
+    assert str(error) == "the SSH agent does not answer"
+    assert error.why

@@ -92,12 +92,20 @@ class Impatient(io.RawIOBase):
         return None
 
 
+class Foreign(io.RawIOBase):
+    """Fails in the way of some library: neither OSError nor ValueError."""
+
+    def read(self, size: int = -1) -> bytes:
+        raise RuntimeError("bad block")
+
+
 @pytest.mark.parametrize(
     ("stream", "why"),
     [
         (Broken(), "Input/output error"),
         (Impatient(), "its stream does not wait for data"),
         (io.StringIO("text"), "its stream gives text"),
+        (Foreign(), "bad block"),
     ],
 )
 def test_a_stream_that_cannot_be_read_is_our_error(stream, why):

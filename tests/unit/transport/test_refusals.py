@@ -72,6 +72,7 @@ def test_whose_fault_it_is(message: str, kind: str) -> None:
             "nothing answers at [::1]:5",
         ),
         ("x: failed to resolve source metadata for docker.io/x: x: not found", "no such image"),
+        ("r.example.com:5/x:none: r.example.com:5/x:none: not found", "no such image"),
         ("x: failed to copy: httpReadSeeker: failed open: unexpected status: 429 Too Many Requests", "rate limit"),
     ],
 )
@@ -79,3 +80,33 @@ def test_why_names_the_thing(message: str, why: str) -> None:
     explanation = explain_message(message)
     assert why in explanation.why
     assert explanation.hint
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "hint"),
+    [
+        (
+            'no image due to policy: source "docker-image://x" denied by policy: source denied by policy',
+            "other",
+            "policy",
+        ),
+        ('failed to read dockerfile: source "local://x" not allowed by policy: action DENY', "other", "policy"),
+        ("failed to read dockerfile: failed to fetch remote https://h/x.git: git stderr:\nfatal: x", "pull", "address"),
+        ('repository does not contain ref nope, output: ""', "pull", "ref"),
+        ("failed to read dockerfile: no local sources enabled", "dockerfile", "folder"),
+        ("the Dockerfile cannot be empty", "dockerfile", "only once"),
+        ("failed to load LLB: network.host is not allowed", "other", "entitlement"),
+        ("unknown entitlement network.hots", "other", "network.host"),
+        ("job ID abc exists", "other", "ref of its own"),
+        (
+            "failed to commit: unexpected commit digest sha256:a, expected sha256:b: failed precondition",
+            "other",
+            "damaged",
+        ),
+        ("failed to compute cache key: NotFound: blob sha256:aa is not in /images", "other", "damaged"),
+    ],
+)
+def test_what_to_try(message: str, kind: str, hint: str) -> None:
+    explanation = explain_message(message)
+    assert explanation.kind == kind
+    assert hint in explanation.hint

@@ -18,7 +18,7 @@ from buildkit_client.oci import Credentials, ImageLayout, Reference, RegistryCli
 from buildkit_client.oci.credentials import StaticCredentials
 from convox import import_record
 from convox.cli import about
-from convox.store import new_records
+from convox.store import new_records, process
 from tests.support.convox_cli import NOW, STARTED, run, run_on_terminal
 from tests.support.exports import MANIFEST, DiskRack
 from tests.support.fake_registry import FakeRegistry
@@ -39,12 +39,15 @@ COMMANDS = {
         "builds import -f build.tgz",
         "builds import -f build.tar -a other",
         "builds import -f build.tgz --id",
+        "builds import -f build.tgz --output json",
+        "builds import -f build.tgz --output json --id",
         "builds import -f build.tgz --inspect",
         "builds import -f build.tgz --inspect --output json",
         "builds import -f none.tgz",
         "builds import -f convox.yml",
         "builds import one",
         f"builds import-image {HOST}/team/image:1",
+        f"builds import-image {HOST}/team/image:1 --output json",
         f"builds import-image {HOST}/team/image:1 -m none.yml",
         f"builds import-image {HOST}/team/none:1",
         "builds import-image Not/An/Image",
@@ -66,6 +69,8 @@ COMMANDS = {
         "builder start --help",
         "builder status --help",
         "builder stop --help",
+        "deploy",
+        "-a web ps",
     ],
 }
 
@@ -93,6 +98,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(new_records, "new_release_id", lambda: f"RZ{next(letters) * 9}")
     for module in (import_record, new_records):
         monkeypatch.setattr(module, "now", lambda: NOW)
+    monkeypatch.setattr(process, "current_process_id", lambda: "host:1:2")
     monkeypatch.setattr(about, "version", lambda: "1.2.3")
 
 

@@ -262,6 +262,16 @@ def test_import_of_what_is_no_file(build: Build) -> None:
         assert result.stderr.startswith(b"ERROR: cannot read ")
 
 
+@pytest.mark.parametrize("words", [[], ["--inspect"]])
+@pytest.mark.parametrize("data", [b"", b"services: {}\n", b"text" * 500, gzip.compress(b"text" * 500)])
+def test_import_of_something_else(build: Build, data: bytes, words: list[str]) -> None:
+    Path("something").write_bytes(data)
+    for result in (run("builds", "import", "-f", "something", *words), run("builds", "import", *words, stdin=data)):
+        assert result.code == 1
+        assert result.stderr.startswith(b"ERROR: the archive is ")
+        assert result.stderr.endswith(b"\n  try: name a file that convox builds export wrote\n")
+
+
 def test_inspect(export: bytes, build: Build) -> None:
     Path("web.tgz").write_bytes(export[: 1 << 16])  # what follows the record is not read
     result = run("builds", "import", "--inspect", "-f", "web.tgz", "-r", "no-such-rack")
