@@ -29,11 +29,12 @@ from tests.support.tree import File, Node, Tree, build_tree
 Tool = Literal["theirs", "ours"]
 
 _NAME = re.compile(r"\{(\w+)\}")
+# Builds that run at once share what they read from elsewhere, and its name is that of the build that came first.
+_SHARED = re.compile(
+    r"FROM |^\[context |load git source|load metadata for|^[a-z-]+://|\] ADD http|resolve image config"
+)
 _NAMES = (
-    (re.compile(r"^\[linux/\S+ "), "[linux/* "),  # a step that platforms share has the name of the one that came first
-    (re.compile(r"^\[.*\] FROM "), "FROM "),  # and one that builds share
-    (re.compile(r"^\[context [^]]*\] "), "[context] "),
-    (re.compile(r"^\[internal\] load git source .*"), "[internal] load git source"),
+    (re.compile(r"^\[linux/\S+ "), "[linux/* "),  # of platforms that share a step
     (re.compile(r" from local:\d+"), " from local:*"),  # a number made of the folder's path
     (re.compile(r"^\[auth\] .* token for "), "[auth] token for "),  # a registry is asked for layers it has elsewhere
 )
@@ -52,8 +53,8 @@ class Arm:
         tool: Which one.
         folder: Where it runs; ``context`` and ``out`` lie in it.
         repository: Name in the registry that only this arm pushes to.
-        mtime_ns: Of the files of the context; buildctl's folders share what the daemon keeps, which tells changed files
-            by time and size, so no two cases may have the same.
+        mtime_ns: Of the files of the context; the daemon keeps files of earlier builds, and tells changed ones by time
+            and size, so no two cases of any run may have the same.
         words: Values of the names in braces.
         environ: Its environment.
     """
@@ -139,7 +140,7 @@ class Arena:
             self._own.start()
             self._own_started = True
         slug = re.sub("[^a-z0-9]+", "-", f"{case.area} {case.name}".lower()).strip("-")
-        mtime_ns = (1_600_000_000 + zlib.crc32(slug.encode()) % 90_000_000) * 10**9 + 123_456_789
+        mtime_ns = (1_600_000_000 + zlib.crc32(f"{self._mark} {slug}".encode()) % 90_000_000) * 10**9 + 123_456_789
         arm = Arm(tool, self._root / slug / tool, f"compare/{self._mark}/{slug}/{tool}", mtime_ns)
         out = arm.folder / "out"
         out.mkdir(parents=True)
@@ -227,11 +228,9 @@ class Arena:
             assert seen.metadata, "an empty metadata file"
         if (path := arm.folder / "ref").exists():
             seen.ref = path.read_text()
+        steps = observe.read_steps(arm.folder / "trace")
         seen.steps = sorted(
-            {
-                (common_name(self._common(arm, name)), cached and "FROM" not in name)
-                for name, cached in observe.read_steps(arm.folder / "trace")
-            }
+            {(common_name(self._common(arm, name)), cached) for name, cached in steps if not _SHARED.search(name)}
         )
         seen.warnings = observe.read_warnings(arm.folder / "trace")
         out = arm.folder / "out"
@@ -295,7 +294,7 @@ class Arena:
 
 
 def common_name(name: str) -> str:
-    """The name of a vertex without what the daemon's other builds have to do with it."""
+    """The name of a vertex without what differs between two builds."""
     for pattern, replacement in _NAMES:
         name = pattern.sub(replacement, name)
     return name
@@ -330,11 +329,10 @@ def _short(value: object) -> str:
 def _run_to(case: Case, command: list[str], arm: Arm, stdin: bytes) -> subprocess.CompletedProcess[bytes]:
     """Run a command whose standard output goes where the case says."""
     stdout = os.open("/dev/full", os.O_WRONLY) if case.stdout == "full" else subprocess.PIPE
-    source = {"input": stdin} if stdin else {"stdin": subprocess.DEVNULL}
     try:
-        return subprocess.run(  # type: ignore[call-overload,no-any-return]
-            command, cwd=arm.folder, env=arm.environ, stdout=stdout,
-            stderr=subprocess.PIPE, timeout=_TIMEOUT_S, check=False, umask=case.umask, **source,
+        return subprocess.run(
+            command, cwd=arm.folder, env=arm.environ, input=stdin or None, stdin=None if stdin else subprocess.DEVNULL,
+            stdout=stdout, stderr=subprocess.PIPE, timeout=_TIMEOUT_S, check=False, umask=case.umask,
         )  # fmt: skip
     finally:
         if stdout != subprocess.PIPE:

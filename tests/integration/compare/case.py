@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from tests.support.tree import File, Symlink, Tree
+from tests.support.tree import File, Node, Symlink, Tree
 
 if TYPE_CHECKING:
     from tests.integration.compare.observe import Seen
@@ -77,4 +77,6 @@ class Case:
 
 def dockerfile(text: str, **files: bytes) -> Tree:
     """Return a context of a Dockerfile and what it copies."""
-    return {**APP, "Dockerfile": text.encode(), **files}
+    tree: dict[str | bytes, Node | bytes] = {**APP, "Dockerfile": text.encode()}
+    tree.update(files)
+    return tree

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.integration.compare.case import Case, dockerfile
@@ -17,7 +18,7 @@ def _statements(seen: Seen) -> list[Any]:
     return seen.named("/statement")
 
 
-def _provenance(*keys: str, version: str = "v1"):
+def _provenance(*keys: str, version: str = "v1") -> Callable[[Seen], None]:
     def check(seen: Seen) -> None:
         (statement,) = _statements(seen)
         assert statement["predicateType"].endswith(f"/provenance/{version}")
@@ -27,7 +28,7 @@ def _provenance(*keys: str, version: str = "v1"):
     return check
 
 
-def _without(key: str):
+def _without(key: str) -> Callable[[Seen], None]:
     def check(seen: Seen) -> None:
         (statement,) = _statements(seen)
         assert f"'{key}'" not in str(statement)
@@ -35,7 +36,7 @@ def _without(key: str):
     return check
 
 
-def _sbom(count: int):
+def _sbom(count: int) -> Callable[[Seen], None]:
     def check(seen: Seen) -> None:
         assert len(_statements(seen)) == count
         assert all(one["predicateType"] == "https://spdx.dev/Document" for one in _statements(seen))
@@ -47,7 +48,7 @@ def _none(seen: Seen) -> None:
     assert not _statements(seen)
 
 
-def _files(*names: str):
+def _files(*names: str) -> Callable[[Seen], None]:
     def check(seen: Seen) -> None:
         assert set(names) <= set(seen.files), sorted(seen.files)
 

@@ -108,11 +108,6 @@ CASES = [
         error="docker exporter does not currently support exporting manifest lists",
     ),
     Case(
-        name="unpack with other times",
-        flags="--output type=image,unpack=true,rewrite-timestamp=true",
-        error="exclusive",
-    ),
-    Case(
         name="standard output is full",
         flags="--output type=tar",
         stdout="full",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tests.integration.compare.case import EPOCH, Case, dockerfile
 from tests.integration.compare.observe import Seen, tar_members
-from tests.support.tree import Fifo, File, HardLink, Symlink
+from tests.support.tree import Fifo, File, HardLink, Symlink, Tree
 
 AREA = "exporters"
 
-_TIMES = {
+_TIMES: Tree = {
     "Dockerfile": b"FROM scratch\nCOPY . /\n",
     "new": File(b"n", mode=0o4755, mtime_ns=1_600_000_000_123_456_789),
     "old": File(b"o", mode=0o444, mtime_ns=-1_000_000_001),
@@ -34,14 +36,14 @@ def _pushed(seen: Seen) -> None:
     assert seen.metadata["containerimage.digest"] == seen.registry["1"]
 
 
-def _layers(kind: str):
+def _layers(kind: str) -> Callable[[Seen], None]:
     def check(seen: Seen) -> None:
         assert {one.removeprefix("application/vnd.") for one in seen.layers()} == {kind}
 
     return check
 
 
-def _says(text: str):
+def _says(text: str) -> Callable[[Seen], None]:
     """The documents say a text."""
 
     def check(seen: Seen) -> None:
@@ -50,7 +52,7 @@ def _says(text: str):
     return check
 
 
-def _has(*names: str):
+def _has(*names: str) -> Callable[[Seen], None]:
     """There are such files."""
 
     def check(seen: Seen) -> None:
@@ -59,7 +61,7 @@ def _has(*names: str):
     return check
 
 
-def _annotated(place: str, key: str):
+def _annotated(place: str, key: str) -> Callable[[Seen], None]:
     def check(seen: Seen) -> None:
         found = [document for name, document in seen.documents.items() if name.endswith(place)]
         assert any(key in str(document.get("annotations", "")) for document in found), seen.documents
@@ -76,7 +78,7 @@ def _no_tag(seen: Seen) -> None:
     assert set(seen.registry) == {"by digest"}
 
 
-def _kept(name: str, content: bytes):
+def _kept(name: str, content: bytes) -> Callable[[Seen], None]:
     def check(seen: Seen) -> None:
         assert seen.files[name]["content"] == content
 

@@ -34,7 +34,8 @@ def arena(
         arena = Arena(services, own, places, root)
         items = [item for item in request.session.items if isinstance(item, pytest.Function)]
         params = [item.callspec.params for item in items if hasattr(item, "callspec")]
-        arena.start(one["case"] for one in params if isinstance(one.get("case"), Case))
+        cases = [one.get("case") for one in params]
+        arena.start(case for case in cases if isinstance(case, Case))
         yield arena
         arena.close()
 
@@ -46,7 +47,8 @@ def rows(request: pytest.FixtureRequest) -> list[Row]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    rows = sorted(config.stash.get(ROWS, []), key=lambda row: (row.area, row.name))
+    found: list[Row] = config.stash[ROWS]
+    rows = sorted(found, key=lambda row: (row.area, row.name))
     if not rows:
         return
     areas = max(len(row.area) for row in rows)

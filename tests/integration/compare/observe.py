@@ -68,8 +68,8 @@ class Seen:
 
     @property
     def step_names(self) -> list[str]:
-        """Names of the vertices, sorted."""
-        return sorted(name for name, _ in self.steps)
+        """Names of the vertices, each once, sorted."""
+        return sorted({name for name, _ in self.steps})
 
     @property
     def user_steps(self) -> dict[str, bool]:

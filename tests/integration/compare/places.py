@@ -27,7 +27,7 @@ from buildkit_client import llb
 from tests.integration.compare.case import EPOCH
 from tests.support.go_tools import GoToolMissingError, go_tool
 from tests.support.services import Services
-from tests.support.tree import File, build_tree
+from tests.support.tree import File, Tree, build_tree
 
 _SBOM = {
     "_type": "https://in-toto.io/Statement/v0.1",
@@ -131,7 +131,12 @@ class Places:
             pytest.skip(str(exc))
 
     def _buildctl(self, folder: Path, *words: str) -> None:
-        command = [self._services.buildctl, "build", "--frontend=dockerfile.v0", f"--local=context={folder}"]
+        command: list[str | Path] = [
+            self._services.buildctl,
+            "build",
+            "--frontend=dockerfile.v0",
+            f"--local=context={folder}",
+        ]
         environ = {**os.environ, "BUILDKIT_HOST": self._services.buildkit_host, "SOURCE_DATE_EPOCH": str(EPOCH)}
         done = subprocess.run(
             [*command, f"--local=dockerfile={folder}", *words], capture_output=True, text=True, env=environ, check=False
@@ -227,7 +232,7 @@ class Places:
 
     def _http(self) -> str:
         root = self._repository().parent
-        tree = {"Dockerfile": b"FROM scratch\nCOPY hello /\n", "hello": File(b"from an archive", mode=0o640)}
+        tree: Tree = {"Dockerfile": b"FROM scratch\nCOPY hello /\n", "hello": File(b"from an archive", mode=0o640)}
         folder = build_tree(self._root / "archived", tree)
         with tarfile.open(root / "app.tar.gz", "w:gz", format=tarfile.GNU_FORMAT) as archive:
             archive.add(folder, ".")

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from buildkit_client.oci.digest import Digest
 from tests.support.services import Services
 from tests.support.tree import File, Symlink, build_tree
 
+Build = Callable[..., dict[str, Any]]
 NAME = "example.com/app:v1"
 
 
@@ -33,7 +36,7 @@ def run(request: pytest.FixtureRequest, *command: str | Path) -> str:
 
 
 @pytest.fixture
-def build(services: Services, tmp_path: Path):
+def build(services: Services, tmp_path: Path) -> Build:
     """Build an image on the base image with our command, to an output."""
     context = build_tree(
         tmp_path / "context",
@@ -44,10 +47,10 @@ def build(services: Services, tmp_path: Path):
         },
     )
 
-    def build(output: str, *flags: str) -> dict[str, object]:
+    def build(output: str, *flags: str) -> dict[str, Any]:
         program = Path(sys.executable).with_name("buildkit-client")
         metadata = tmp_path / "metadata.json"
-        command = [program, "build", "--frontend=dockerfile.v0", f"--local=context={context}", *flags]
+        command: list[str | Path] = [program, "build", "--frontend=dockerfile.v0", f"--local=context={context}", *flags]
         command += [f"--local=dockerfile={context}", f"--output={output}", f"--metadata-file={metadata}"]
         environ = {**os.environ, "BUILDKIT_HOST": services.buildkit_host}
         done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
@@ -58,7 +61,9 @@ def build(services: Services, tmp_path: Path):
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "uncompressed"])
-def test_skopeo_reads_the_oci_archive(request, build, tmp_path, compression):
+def test_skopeo_reads_the_oci_archive(
+    request: pytest.FixtureRequest, build: Build, tmp_path: Path, compression: str
+) -> None:
     path = tmp_path / "image.tar"
     metadata = build(f"type=oci,dest={path},name={NAME},compression={compression},force-compression=true")
     seen = json.loads(run(request, "skopeo", "inspect", f"oci-archive:{path}"))
@@ -79,7 +84,7 @@ def test_skopeo_reads_the_oci_archive(request, build, tmp_path, compression):
     assert found.digest == metadata["containerimage.digest"]
 
 
-def test_skopeo_reads_the_docker_archive(request, build, tmp_path):
+def test_skopeo_reads_the_docker_archive(request: pytest.FixtureRequest, build: Build, tmp_path: Path) -> None:
     path = tmp_path / "image.tar"
     metadata = build(f"type=docker,dest={path},name={NAME}")
     seen = json.loads(run(request, "skopeo", "inspect", "--config", f"docker-archive:{path}"))
@@ -89,7 +94,7 @@ def test_skopeo_reads_the_docker_archive(request, build, tmp_path):
     assert Digest.of(raw.encode()) == metadata["containerimage.config.digest"]
 
 
-def test_umoci_unpacks_the_layout(request, build, tmp_path):
+def test_umoci_unpacks_the_layout(request: pytest.FixtureRequest, build: Build, tmp_path: Path) -> None:
     layout = tmp_path / "layout"
     build(f"type=oci,tar=false,dest={layout},name={NAME}")
     rootless = ["--rootless"] if os.geteuid() else []
@@ -99,7 +104,7 @@ def test_umoci_unpacks_the_layout(request, build, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker"])
-def test_umoci_unpacks_the_archive(request, build, tmp_path, kind):
+def test_umoci_unpacks_the_archive(request: pytest.FixtureRequest, build: Build, tmp_path: Path, kind: str) -> None:
     path, layout = tmp_path / "image.tar", tmp_path / "layout"
     build(f"type={kind},dest={path},name={NAME},oci-mediatypes=true")
     with tarfile.open(path) as archive:
@@ -113,7 +118,7 @@ def test_umoci_unpacks_the_archive(request, build, tmp_path, kind):
 @pytest.mark.parametrize(
     "flags", [[], ["--opt=platform=linux/amd64", "--opt=attest:provenance=mode=max"]], ids=["plain", "attested"]
 )
-def test_the_layout_is_what_the_specification_says(build, tmp_path, kind, flags):
+def test_the_layout_is_what_the_specification_says(build: Build, tmp_path: Path, kind: str, flags: list[str]) -> None:
     path = tmp_path / "layout"
     build(f"type={kind},tar=false,dest={path},name={NAME}", *flags)
     assert json.loads((path / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}

@@ -72,6 +72,15 @@ def test_editing(config_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run("env", "--reveal").stdout == b"A=1\nB=2\n"
 
 
+@pytest.mark.parametrize("words", ["env set A=1", "releases rollback R", "build", "builds import -f x"])
+def test_stdout_is_for_one(config_path: Path, words: str) -> None:
+    """An id alone and a record cannot both have it; refused before anything is done."""
+    result = run(*words.split(), "--id", "--output", "json")
+    assert (result.code, result.stdout) == (2, b"")
+    assert result.stderr.startswith(b"ERROR: --id and --output json both want stdout for themselves\n")
+    assert run("env").code == 1
+
+
 class Terminal(io.TextIOWrapper):
     def isatty(self) -> bool:
         return True

@@ -289,8 +289,6 @@ def test_inspect(export: bytes, build: Build) -> None:
 def test_what_cannot_be_inspected(build: Build) -> None:
     result = run("builds", "import", "--inspect", stdin=b"no export")
     assert (result.code, result.stdout) == (1, b"")
-    result = run("builds", "import", "--output", "json", stdin=b"")
-    assert (result.code, result.stdout) == (2, b"")
 
 
 def test_import_into_another_rack(export: bytes, build: Build, config_path: Path) -> None:
