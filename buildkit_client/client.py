@@ -181,7 +181,7 @@ class Client:
 
         Args:
             function: Gets a :class:`~buildkit_client.gateway.Gateway` in a thread of its own; what it returns is
-                exported.
+                exported. When the build is cancelled its calls of the gateway end; what else it does, it finishes.
             attrs: Attributes of the build as a whole, for example ``attest:provenance``.
             session: As for :meth:`solve`.
             ref: As for :meth:`solve`.

@@ -222,8 +222,11 @@ def parse_import_cache(
 
 
 def _require_place(kind: str, attrs: Mapping[str, str], places: Mapping[str, str], role: str) -> None:
-    """Check that a cache says where it is, with the texts of the reference's client/solve.go, parseCacheOptions."""
-    if (place := places.get(kind)) and not attrs.get(place):
+    """Check that a cache of a type alone says where it is; misspelt attributes are for the full check to explain.
+
+    Reference: client/solve.go, parseCacheOptions.
+    """
+    if (place := places.get(kind)) and not attrs.keys() - {"mode"}:
         raise OptionError(f"{kind} cache {role} requires {place}")
 
 

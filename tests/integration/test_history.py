@@ -32,7 +32,7 @@ def build(client: Client, folder: Path, dockerfile: str, **attrs: str) -> str:
     return running.ref
 
 
-@pytest.mark.buildkit(">=0.13")
+@pytest.mark.buildkit(">=0.29")
 def test_a_build_that_worked(services: Services, client: Client, tmp_path: Path) -> None:
     dockerfile = f"FROM {services.base_image}\nRUN echo to {MARK}; echo err >&2\nCOPY Dockerfile /x\n"
     history = client.history
@@ -64,6 +64,7 @@ def test_a_build_that_worked(services: Services, client: Client, tmp_path: Path)
     assert history.get(ref).trace is not None
 
 
+@pytest.mark.buildkit(">=0.29")
 def test_a_build_that_failed(services: Services, client: Client, tmp_path: Path) -> None:
     ref = build(client, tmp_path, f"FROM {services.base_image}\nRUN echo {MARK}; exit 7\n")
     record = client.history.get(ref)
@@ -107,6 +108,7 @@ def test_a_deletion_is_an_event(services: Services, client: Client, tmp_path: Pa
         client.history.get(ref)
 
 
+@pytest.mark.buildkit(">=0.29")
 def test_what_is_not_there(client: Client) -> None:
     history = client.history
     with pytest.raises(NotRecordedError):

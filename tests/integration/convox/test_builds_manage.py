@@ -182,6 +182,7 @@ class TestRemove:
 
 
 class TestDiff:
+    @pytest.mark.buildkit(">=0.22")
     @pytest.mark.parametrize("where", ["layout", "registry"])
     def test_two_builds(self, services: Services, convox: Convox, make_app: MakeApp, where: str) -> None:
         app = f"app-{uuid.uuid4().hex[:12]}"

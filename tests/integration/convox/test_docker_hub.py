@@ -62,6 +62,7 @@ def test_right_login_pulls(docker_hub: Hub, tmp_path: Path) -> None:
     assert PASSWORD.encode() not in docker_hub.daemon.log_path.read_bytes()
 
 
+@pytest.mark.buildkit(">=0.22")
 @pytest.mark.parametrize("password", ["wrong-password", ""], ids=["wrong", "none"])
 def test_without_the_right_login_the_error_says_so(docker_hub: Hub, tmp_path: Path, password: str) -> None:
     if password:

@@ -27,7 +27,7 @@ from tests.support.images import add_image
 from tests.support.only_builder import only_builder, only_builder_daemon
 from tests.support.services import Services
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.buildkit(">=0.28")]
 
 FLAG = "--through-builder"
 MANIFEST = "services:\n  web:\n    build: .\n  worker:\n    build: worker\n"

@@ -128,9 +128,10 @@ def test_a_graph_on_standard_input_that_is_none(data: bytes | None, error: str, 
         (["--trace", "/nonexistent/x"], "open /nonexistent/x: no such file or directory"),
         (
             ["--ssh", "default=/nowhere"],
-            "failed to convert agent config {default [/nowhere] false}: "
-            'failed to convert agent config for ID: "default": stat /nowhere: no such file or directory',
-        ),
+            (
+                "failed to convert agent config {default [/nowhere] false}: "
+                'failed to convert agent config for ID: "default": stat /nowhere: no such file or directory'
+            ),
         ),
         (["--output", "type=imag,name=x"], "unknown exporter 'imag': did you mean image?"),
         (["--output", "type=image,pushh=true"], "exporter image: unknown attribute 'pushh': did you mean push?"),
