@@ -33,6 +33,7 @@ _LOOSE = (
     (re.compile(r"\b[a-z0-9]{25}\b"), "*id*"),
     (re.compile(r"\b[A-Za-z0-9+/]{200,}=*"), "*packed*"),
 )
+_DESCRIPTOR = '{"mediaType"'  # as the cache's is in a metadata file
 _DATED = {*_ACCEPT.split(", "), "application/vnd.buildkit.cacheconfig.v0"}
 
 
@@ -254,7 +255,7 @@ def loosened(value: Any) -> Any:
         case list() | tuple():
             return [loosened(inner) for inner in value]
         case str():
-            return _replaced(value, _LOOSE)
+            return loosened(json.loads(value)) if value.startswith(_DESCRIPTOR) else _replaced(value, _LOOSE)
     return value
 
 
@@ -267,7 +268,7 @@ def undated(value: Any) -> Any:
         case list() | tuple():
             return [undated(inner) for inner in value]
         case str():
-            if value.startswith('{"mediaType"'):  # a descriptor in a metadata file
+            if value.startswith(_DESCRIPTOR):
                 return undated(json.loads(value))
             return _replaced(value, (*_TIMES, _LOOSE[-1]))
     return value
