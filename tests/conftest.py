@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import signal
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
@@ -50,6 +51,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         services = _services(item.config)
         if not services.buildkit_satisfies(marker.args[0]):
             pytest.skip(f"needs buildkitd {marker.args[0]}, this is {services.buildkit_version()}")
+
+
+@pytest.fixture(autouse=True)
+def keep_interrupts() -> Iterator[None]:
+    """Give Ctrl-C back its meaning after each test: commands that run inside a test's process may change it."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
