@@ -91,8 +91,14 @@ class OwnBuildkitd:
             self._process = None
 
     def freeze(self) -> None:
-        """Let it stand still: connections stay open and nothing answers."""
-        os.kill(self.pid, signal.SIGSTOP)
+        """Let it stand still: connections stay open and nothing answers. Returns once every thread has stopped."""
+        pid = self.pid
+        os.kill(pid, signal.SIGSTOP)
+        end = time.monotonic() + 10
+        while any(_state(task) != "T" for task in Path(f"/proc/{pid}/task").iterdir()):
+            if time.monotonic() > end:
+                raise RuntimeError("buildkitd does not stand still")
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """Ask it to end, and wait for that."""
@@ -108,6 +114,11 @@ class OwnBuildkitd:
         self.kill()
         shutil.rmtree(self.root, ignore_errors=True)
         shutil.rmtree(self._sockets, ignore_errors=True)
+
+
+def _state(task: Path) -> str:
+    """Return the letter for what a thread does."""
+    return (task / "stat").read_text().rpartition(") ")[2][:1]
 
 
 def running_processes(mark: str) -> Sequence[int]:
