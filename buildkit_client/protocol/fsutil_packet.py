@@ -31,6 +31,8 @@ class PacketType(IntEnum):
     ERR = 4
 
 
+_LAST_TYPE = int(PacketType.ERR)
+
 END_OF_LISTING = encode_message(b"")  # STAT without a stat: every field has its default
 
 
@@ -56,12 +58,29 @@ def data_header(file_id: int, size_bytes: int) -> bytes:
         file_id: The file's position among the STAT packets.
         size_bytes: Length of the content that follows; 0 for the packet that ends a file.
     """
-    header = b"\x08\x02"  # field 1, type: PACKET_DATA
-    if file_id:
-        header += b"\x18" + _varint(file_id)  # field 3, ID
+    return _data_header(_data_start(file_id), size_bytes)
+
+
+def whole_file(file_id: int, size_bytes: int) -> tuple[bytes, bytes]:
+    """Return what stands before all of a file's content, and the packet that ends the file.
+
+    Args:
+        file_id: The file's position among the STAT packets.
+        size_bytes: Length of the content; 0 leaves only the packet that ends the file.
+    """
+    start = _data_start(file_id)
+    return _data_header(start, size_bytes) if size_bytes else b"", _data_header(start, 0)
+
+
+def _data_start(file_id: int) -> bytes:
+    """Return a DATA packet up to its content: field 1, the type, and field 3, the id."""
+    return b"\x08\x02\x18" + _varint(file_id) if file_id else b"\x08\x02"
+
+
+def _data_header(start: bytes, size_bytes: int) -> bytes:
     if size_bytes:
-        header += b"\x22" + _varint(size_bytes)  # field 4, data
-    return message_prefix(len(header) + size_bytes) + header
+        start += b"\x22" + _varint(size_bytes)  # field 4, data
+    return message_prefix(len(start) + size_bytes) + start
 
 
 def decode_packet(message: bytes) -> fsutil_pb2.Packet:
@@ -74,7 +93,7 @@ def decode_packet(message: bytes) -> fsutil_pb2.Packet:
         packet = fsutil_pb2.Packet.FromString(message)
     except DecodeError as exc:
         raise RemoteProtocolError("the daemon sent a message that is no file transfer packet", why=str(exc)) from exc
-    if not 0 <= packet.type <= PacketType.ERR:
+    if not 0 <= packet.type <= _LAST_TYPE:
         raise RemoteProtocolError(f"the daemon sent a file transfer packet of unknown type {packet.type}")
     return packet
 
@@ -111,6 +130,10 @@ def _frame(packet: fsutil_pb2.Packet) -> bytes:
 
 
 def _varint(value: int) -> bytes:
+    if value < 1 << 7:
+        return bytes((value,))
+    if value < 1 << 14:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

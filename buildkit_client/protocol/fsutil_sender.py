@@ -9,7 +9,7 @@ Reference: tonistiigi/fsutil, send.go.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from buildkit_client.errors import LocalProtocolError, RemoteProtocolError
 from buildkit_client.protocol.fsutil_packet import (
@@ -19,6 +19,7 @@ from buildkit_client.protocol.fsutil_packet import (
     data_header,
     decode_packet,
     encode_fin,
+    whole_file,
 )
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from buildkit_client.protocol.fsutil_stat import Stat
 
 
-@dataclass(frozen=True, slots=True)
-class FileRequested:
+_REQ = int(PacketType.REQ)
+
+
+class FileRequested(NamedTuple):
     """The daemon wants a file's content.
 
     Attributes:
@@ -99,9 +102,9 @@ class FsutilSender:
                 it is complete, reports an error, or is no packet of a receiver.
         """
         packet = decode_packet(message)
+        if packet.type == _REQ:
+            return self._request(packet.ID)
         match packet.type:
-            case PacketType.REQ:
-                return self._request(packet.ID)
             case PacketType.FIN:
                 if not self._has_ended or self._open:
                     raise RemoteProtocolError("the daemon ended a file transfer before it was complete")
@@ -131,10 +134,26 @@ class FsutilSender:
         Raises:
             LocalProtocolError: The file was not requested, or its content has ended.
         """
+        self._end(file_id)
+        return data_header(file_id, 0)
+
+    def whole_file(self, file_id: int, size_bytes: int) -> tuple[bytes, bytes]:
+        """Return what stands before all of a requested file's content, and what ends it.
+
+        Args:
+            file_id: From :class:`FileRequested`.
+            size_bytes: Length of the content; may be 0.
+
+        Raises:
+            LocalProtocolError: The file was not requested, or its content has ended.
+        """
+        self._end(file_id)
+        return whole_file(file_id, size_bytes)
+
+    def _end(self, file_id: int) -> None:
         if file_id not in self._open:
             raise LocalProtocolError(f"end of content for file id {file_id}, which was not requested or has ended")
         self._open.remove(file_id)
-        return data_header(file_id, 0)
 
     def _request(self, file_id: int) -> FileRequested:
         path = self._offered[file_id] if file_id < len(self._offered) else None

@@ -36,16 +36,18 @@ class MessageDecoder:
         max_message_bytes: A longer message is refused before its bytes are collected.
     """
 
-    __slots__ = ("_buffer", "_max")
+    __slots__ = ("_max", "_parts", "_waiting", "_wanted")
 
     def __init__(self, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        self._buffer = b""
         self._max = max_message_bytes
+        self._parts: list[bytes] = []  # of the unfinished message; joined once, when all of it is here
+        self._waiting = 0  # how many bytes they are
+        self._wanted = 0  # how many are needed to go on
 
     @property
     def is_mid_message(self) -> bool:
         """Whether bytes of an unfinished message are waiting."""
-        return bool(self._buffer)
+        return bool(self._parts)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes and return the messages they complete, in order.
@@ -53,19 +55,29 @@ class MessageDecoder:
         Raises:
             RemoteProtocolError: A message is compressed or longer than the limit.
         """
-        buffer = self._buffer + data if self._buffer else data
         messages: list[bytes] = []
-        position, end = 0, len(buffer)
+        if self._parts:
+            self._parts.append(data)
+            self._waiting += len(data)
+            if self._waiting < self._wanted:
+                return messages
+            data = b"".join(self._parts)
+            self._parts.clear()
+        position, end = 0, len(data)
+        self._wanted = PREFIX_BYTES
         while end - position >= PREFIX_BYTES:
-            flag, size = _PREFIX.unpack_from(buffer, position)
+            flag, size = _PREFIX.unpack_from(data, position)
             if flag:
                 raise RemoteProtocolError(f"the peer sent a gRPC message with flag {flag}; no compression was offered")
             if size > self._max:
                 raise RemoteProtocolError(f"the peer sent a gRPC message of {size} bytes; the limit is {self._max}")
             start = position + PREFIX_BYTES
             if end - start < size:
+                self._wanted = PREFIX_BYTES + size
                 break
             position = start + size
-            messages.append(buffer[start:position])
-        self._buffer = buffer[position:]
+            messages.append(data[start:position])
+        if position < end:
+            self._parts.append(data[position:])
+            self._waiting = end - position
         return messages

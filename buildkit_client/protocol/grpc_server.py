@@ -74,11 +74,16 @@ class CallStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class MessageReceived:
-    """One whole request message arrived; its bytes count against our window until :meth:`consumed`."""
+class MessagesReceived:
+    """Whole request messages of one call arrived; their bytes count against our window until :meth:`consumed`.
+
+    Attributes:
+        stream_id: The call.
+        messages: At least one, in order; what arrives together makes one event.
+    """
 
     stream_id: int
-    data: bytes
+    messages: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ class GoingAway:
     debug: str
 
 
-Event = CallStarted | MessageReceived | CallHalfClosed | CallReset | GoingAway
+Event = CallStarted | MessagesReceived | CallHalfClosed | CallReset | GoingAway
 
 
 @dataclass(slots=True)
@@ -244,7 +249,12 @@ class GrpcServerConnection:
         messages = stream.decoder.feed(payload)
         # The prefixes are nobody's to consume, so they are acknowledged here.
         self._acknowledge(stream_id, stream, 5 * len(messages))
-        events.extend(MessageReceived(stream_id, message) for message in messages)
+        if messages:
+            last = events[-1] if events else None
+            if isinstance(last, MessagesReceived) and last.stream_id == stream_id:
+                last.messages.extend(messages)
+            else:
+                events.append(MessagesReceived(stream_id, messages))
         if flags & _END_STREAM:
             self._end_of_requests(stream_id, stream, events)
 

@@ -55,8 +55,8 @@ class ServerCall(Protocol):
             CallCancelledError: The call is over.
         """
 
-    def receive_nowait(self) -> bytes | None:
-        """Return a request message that is already here, else None.
+    def receive_ready(self) -> Sequence[bytes]:
+        """Return the request messages that are already here, in order; may be none.
 
         Raises:
             CallCancelledError: The call is over.

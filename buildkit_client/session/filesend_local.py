@@ -121,6 +121,7 @@ class _Reception:
         self._receiver = FsutilReceiver()
         self._waiting: deque[tuple[int, Stat]] = deque()  # listed and not asked for yet
         self._parts: dict[int, PartFile] = {}
+        self._arrived: deque[bytes] = deque()
         self._outgoing: list[bytes] = []
         self._is_listed = False
         self._is_complete = False
@@ -143,12 +144,14 @@ class _Reception:
 
     def _next_message(self) -> bytes:
         """Return the next message; what we have to say is sent together before we wait."""
-        message = self._call.receive_nowait()
-        if message is None:
-            if self._outgoing:
-                self._call.write(b"".join(self._outgoing))
-                self._outgoing.clear()
-            message = self._call.receive()
+        if not self._arrived:
+            self._arrived.extend(self._call.receive_ready())
+        if self._arrived:
+            return self._arrived.popleft()
+        if self._outgoing:
+            self._call.write(b"".join(self._outgoing))
+            self._outgoing.clear()
+        message = self._call.receive()
         if message is None:
             raise RemoteProtocolError("the daemon ended a file transfer before it was complete")
         return message

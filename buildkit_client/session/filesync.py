@@ -46,7 +46,7 @@ ENCODED_SUFFIX = "-encoded"
 GO_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 """What Go's ``strconv.ParseBool`` takes for true."""
 
-_STATS_PER_WRITE = 64
+_STATS_PER_WRITE = 256
 _READ_BYTES = 256 << 10
 _BUFFER_BYTES = 256 << 10
 _LARGE_BYTES = 32 << 10  # from here on, content is handed on as it is and not joined with its neighbours
@@ -262,8 +262,9 @@ class _Transfer:
 
     def _take_requests(self) -> None:
         """Take the messages that are already here."""
-        while self._farewell is None and (message := self._call.receive_nowait()) is not None:
-            self._take(message)
+        if self._farewell is None:
+            for message in self._call.receive_ready():
+                self._take(message)
 
     def _take(self, message: bytes) -> None:
         match self._sender.receive(message):
@@ -289,27 +290,33 @@ class _Transfer:
         pieces: list[bytes] = []
         size = 0
         while self._wanted:
-            request = self._wanted.popleft()
-            with closing(self._read(request.path)) as chunks:
-                for chunk in chunks:
-                    pieces.append(self._sender.content_header(request.file_id, len(chunk)))
-                    self._stats.content_bytes += len(chunk)
-                    if len(chunk) >= _LARGE_BYTES:
+            file_id, path = self._wanted.popleft()
+            content, descriptor = self._open(path)
+            if descriptor is None and len(content) < _LARGE_BYTES:
+                header, end = self._sender.whole_file(file_id, len(content))
+                pieces += (header, content, end)
+                size += len(content) + len(header) + len(end)
+                self._stats.content_bytes += len(content)
+            else:
+                with closing(self._read(path, content, descriptor)) as chunks:
+                    for chunk in chunks:
+                        pieces.append(self._sender.content_header(file_id, len(chunk)))
+                        self._stats.content_bytes += len(chunk)
                         yield [b"".join(pieces), chunk]
                         pieces.clear()
-                        size = 0
-                    else:
-                        pieces.append(chunk)
-                        size += len(chunk)
-            pieces.append(self._sender.end_content(request.file_id))
-            size += len(pieces[-1])
+                pieces.append(self._sender.end_content(file_id))
+                size = len(pieces[-1])
             if size >= _BUFFER_BYTES or not self._wanted:
                 yield [b"".join(pieces)]  # more may be wanted after this, so the loop must look again
                 pieces.clear()
                 size = 0
 
-    def _read(self, path: bytes) -> Generator[bytes, None, None]:
-        """Yield a file's content in pieces; nothing when it is gone or is no regular file any more.
+    def _open(self, path: bytes) -> tuple[bytes, int | None]:
+        """Begin to read a file.
+
+        Returns:
+            The first piece of its content, empty when the file is gone or is no regular file any more; and a
+            descriptor for the rest, to be closed, or None when there is no rest.
 
         Raises:
             ContextError: It is there and cannot be read. Sent empty, as the reference sends it, the daemon would keep
@@ -319,29 +326,44 @@ class _Transfer:
             descriptor = self._beneath.open(path, _OPEN_FLAGS)
         except OSError as exc:
             if exc.errno == errno.ENXIO:
-                return  # a socket: it is listed as a file and has no content
+                return b"", None  # a socket: it is listed as a file and has no content
             if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise unreadable(path, exc) from exc
             self._miss(path, exc.strerror or str(exc))
-            return
+            return b"", None
+        is_whole = True
         try:
             info = os.fstat(descriptor)
             if not stat.S_ISREG(info.st_mode):
                 self._miss(path, "no regular file any more")
-                return
+                return b"", None
             self._stats.files += 1
-            left = info.st_size
-            wanted = min(left + 1, _READ_BYTES)
-            while chunk := os.read(descriptor, wanted):
-                yield chunk
-                left -= len(chunk)
-                if not left and len(chunk) < wanted:
-                    return  # the end; special file systems may give less than wanted before it
-                wanted = _READ_BYTES
+            content = os.read(descriptor, min(info.st_size + 1, _READ_BYTES))
+            # Special file systems give less than wanted before the end, or more than they said.
+            is_whole = len(content) == info.st_size < _READ_BYTES
         except OSError as exc:
             raise unreadable(path, exc) from exc
         finally:
-            os.close(descriptor)
+            if is_whole:
+                os.close(descriptor)
+        return content, None if is_whole else descriptor
+
+    def _read(self, path: bytes, first: bytes, descriptor: int | None) -> Generator[bytes, None, None]:
+        """Yield a file's content in pieces, the first of which is here already, and close the descriptor.
+
+        Raises:
+            ContextError: It cannot be read.
+        """
+        try:
+            chunk = first
+            while chunk:
+                yield chunk
+                chunk = os.read(descriptor, _READ_BYTES) if descriptor is not None else b""
+        except OSError as exc:
+            raise unreadable(path, exc) from exc
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _miss(self, path: bytes, why: str) -> None:
         """Note a file that the daemon will get empty, as from the reference."""

@@ -9,14 +9,14 @@ Reference: session/session.go, session/manager.go, session/grpc.go.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import secrets
-import socket
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -30,7 +30,7 @@ from buildkit_client.protocol.grpc_server import (
     Event,
     GoingAway,
     GrpcServerConnection,
-    MessageReceived,
+    MessagesReceived,
 )
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session.call import Buffers, CallCancelledError, Metadata, RpcError, StreamHandler, UnaryHandler
@@ -70,7 +70,7 @@ def new_id() -> str:
 
     Reference: identity/randomid.go, NewID.
     """
-    number = int.from_bytes(secrets.token_bytes(17), "big") | 1 << 135
+    number = int.from_bytes(os.urandom(17), "big") | 1 << 135
     digits = ""
     while number:
         number, rest = divmod(number, 36)
@@ -88,16 +88,24 @@ def shared_key_for(directories: Mapping[str, Path | LocalDirectory]) -> str:
     Args:
         directories: Local directory by the name the daemon asks for.
     """
-    digest = hashlib.sha256()
     parts = [_host_identity()]
     for name, directory in sorted(directories.items()):
         local = directory if isinstance(directory, LocalDirectory) else LocalDirectory(directory)
         parts.append(f"{name}={local.path.resolve()}")
         if local.ignore:
             parts += ["", local.ignore_prefix, str(len(local.ignore)), *local.ignore]
-    for part in parts:
-        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
-    return digest.hexdigest()
+    return _sha256_hex("".join(f"{part}\0" for part in parts).encode("utf-8", "surrogateescape"))
+
+
+def _sha256_hex(data: bytes) -> str:
+    """Return the SHA-256 digest of a short text, if possible without hashlib: that loads OpenSSL, 4 MB for one digest.
+
+    ``_sha2`` is Python's own implementation from 3.12 on, ``_sha256`` before; neither has to be there.
+    """
+    for name in ("_sha2", "_sha256"):
+        with suppress(ImportError):
+            return str(import_module(name).sha256(data).hexdigest())
+    return str(import_module("hashlib").sha256(data).hexdigest())
 
 
 def _host_identity() -> str:
@@ -106,7 +114,7 @@ def _host_identity() -> str:
         machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         machine = ""
-    return f"{machine}/{socket.gethostname()}"
+    return f"{machine}/{os.uname().nodename}"
 
 
 class _Call:
@@ -132,13 +140,14 @@ class _Call:
 
     # -- for the reader thread, with the lock held
 
-    def deliver(self, message: bytes) -> None:
-        self._inbox.append(message)
+    def deliver(self, messages: list[bytes]) -> None:
+        self._inbox.extend(messages)
+        size = sum(map(len, messages))
         if self._writing:
             # The handler waits for the daemon to read, and the daemon may be waiting to send: let it.
-            self._connection.consumed(self._stream_id, len(message))
+            self._connection.consumed(self._stream_id, size)
         else:
-            self._uncredited += len(message)
+            self._uncredited += size
             self._arrived.notify()
 
     def half_close(self) -> None:
@@ -164,24 +173,29 @@ class _Call:
                 if self.is_half_closed:
                     return None
                 self._arrived.wait()
-            return self._take()
+            message = self._inbox.popleft()
+            self._credit(len(message))
+            return message
 
-    def receive_nowait(self) -> bytes | None:
+    def receive_ready(self) -> Sequence[bytes]:
         with self._lock:
             if self._inbox:
-                return self._take()
+                messages = tuple(self._inbox)
+                self._inbox.clear()
+                self._credit(sum(map(len, messages)))
+                return messages
             if self._over:
                 raise CallCancelledError
-            return None
+            return ()
 
-    def _take(self) -> bytes:
-        message = self._inbox.popleft()
-        credit = min(len(message), self._uncredited)
+    def _credit(self, size_bytes: int) -> None:
+        """Let the daemon send as much again as the handler has taken."""
+        credit = min(size_bytes, self._uncredited)
         if credit:
             self._uncredited -= credit
             self._connection.consumed(self._stream_id, credit)
-            self._session._wake_sender()
-        return message
+            if self._connection.has_data_to_send():
+                self._session._wake_sender()
 
     def write(self, framed: Buffers) -> None:
         with self._lock:
@@ -356,16 +370,16 @@ class Session:
 
     def _dispatch(self, event: Event) -> None:
         match event:
-            case MessageReceived(stream_id, data):
+            case MessagesReceived(stream_id, messages):
                 call = self._calls.get(stream_id)
                 if call is None:
                     return
                 if call.method == CHECK:
-                    self._connection.write(stream_id, encode_message(self._unary[CHECK](data, call.metadata)))
+                    self._connection.write(stream_id, encode_message(self._unary[CHECK](messages[0], call.metadata)))
                     self._connection.end_call(stream_id)
                     self._calls.pop(stream_id)
                 else:
-                    call.deliver(data)
+                    call.deliver(messages)
             case CallStarted(stream_id, path, metadata):
                 self._start_call(stream_id, path, metadata)
             case CallHalfClosed(stream_id):

@@ -71,14 +71,13 @@ class MemoryCall:
     def receive(self) -> bytes | None:
         return self._take(self._inbox.get(timeout=_TIMEOUT_S))
 
-    def receive_nowait(self) -> bytes | None:
-        try:
-            item = self._inbox.get_nowait()
-        except queue.Empty:
-            return None
-        if item is None:
-            self._inbox.put(None)
-        return self._take(item)
+    def receive_ready(self) -> list[bytes]:
+        messages: list[bytes] = []
+        with suppress(queue.Empty):
+            while (message := self._take(self._inbox.get_nowait())) is not None:
+                messages.append(message)
+            self._inbox.put(None)  # the half-close is for receive()
+        return messages
 
     def write(self, framed: Buffers) -> None:
         if self._is_cancelled:

@@ -68,6 +68,18 @@ def test_content() -> None:
         sender.content_header(1, 3)
 
 
+@pytest.mark.parametrize("content", [b"", b"abc", b"x" * 20_000])
+def test_a_whole_file_is_the_same_packets(content: bytes) -> None:
+    piecewise, whole = offering(), offering()
+    for sender in (piecewise, whole):
+        sender.receive(req(1))
+    header, end = whole.whole_file(1, len(content))
+    start = piecewise.content_header(1, len(content)) if content else b""
+    assert (header, end) == (start, piecewise.end_content(1))
+    with pytest.raises(LocalProtocolError):
+        whole.whole_file(1, len(content))
+
+
 def test_fin_is_answered_with_fin() -> None:
     sender = offering()
     sender.end_listing()

@@ -15,7 +15,7 @@ from buildkit_client.protocol.grpc_server import (
     CallStarted,
     GoingAway,
     GrpcServerConnection,
-    MessageReceived,
+    MessagesReceived,
 )
 from buildkit_client.protocol.grpc_status import StatusCode
 from tests.support.h2_peer import H2Peer
@@ -38,7 +38,7 @@ def test_a_unary_call_goes_both_ways():
     assert isinstance(started, CallStarted)
     assert started.path == "/pkg.Service/Method"
     assert started.metadata["key"] == ("a", "b")
-    assert message == MessageReceived(sid, b"question")
+    assert message == MessagesReceived(sid, [b"question"])
     assert end == CallHalfClosed(sid)
     peer.server.write(sid, encode_message(b"answer"))
     peer.server.end_call(sid)
@@ -168,7 +168,7 @@ def test_request_bodies_larger_than_the_window_pass_once_they_are_consumed():
         total += len(message)
         peer.server.consumed(sid, len(message))
         peer.exchange()
-    received = sum(len(e.data) for e in peer.server_events if isinstance(e, MessageReceived))
+    received = sum(len(m) for e in peer.server_events if isinstance(e, MessagesReceived) for m in e.messages)
     assert received == total > OUR_STREAM_WINDOW
 
 
@@ -225,7 +225,19 @@ def test_padded_frames_lose_their_padding():
     framed = encode_message(b"padded")
     peer.h2.send_data(sid, framed, pad_length=40)
     peer.exchange()
-    assert peer.server_events[-1] == MessageReceived(sid, b"padded")
+    assert peer.server_events[-1] == MessagesReceived(sid, [b"padded"])
+
+
+def test_messages_that_arrive_together_are_one_event_for_each_call():
+    peer = H2Peer(GrpcServerConnection())
+    first, second = peer.call("/a/b", end=False), peer.call("/a/b", end=False)
+    peer.exchange()
+    for sid, text in ((first, b"1"), (first, b"2"), (second, b"3"), (first, b"4")):
+        peer.h2.send_data(sid, encode_message(text))
+    peer.exchange()
+    assert peer.server_events[-3:] == [
+        MessagesReceived(first, [b"1", b"2"]), MessagesReceived(second, [b"3"]), MessagesReceived(first, [b"4"]),
+    ]  # fmt: skip
 
 
 def test_writing_after_the_status_is_our_bug():

@@ -41,7 +41,7 @@ class FakeCall:
     def receive(self) -> bytes | None:
         return self._requests.pop(0) if self._requests else None
 
-    def receive_nowait(self) -> bytes | None:
+    def receive_ready(self) -> list[bytes]:
         raise AssertionError("not used")
 
     def write(self, framed: Any) -> None:
