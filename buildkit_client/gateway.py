@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from buildkit_client._proto import gateway_pb2, ops_pb2
-from buildkit_client.errors import BuildCancelledError, BuildKitError, LocalProtocolError, SolveError
+from buildkit_client.errors import BuildCancelledError, BuildKitError, LocalProtocolError, OptionError, SolveError
 from buildkit_client.options.known import checked_texts
 from buildkit_client.protocol.fsutil_stat import Stat, unix_permissions
 from buildkit_client.protocol.grpc_framing import MAX_MESSAGE_BYTES
@@ -79,8 +79,12 @@ class Reference:
             path: The file.
             offset: Where to begin.
             length: How much; None reads to the end.
+
+        Raises:
+            OptionError: The path is not UTF-8, as for the following.
+            SolveError: The daemon cannot read it.
         """
-        request = gateway_pb2.ReadFileRequest(Ref=self.message.id, FilePath=path)
+        request = gateway_pb2.ReadFileRequest(Ref=self.message.id, FilePath=_checked_path(path))
         if offset or length is not None:
             request.Range.Offset = offset
             request.Range.Length = length if length is not None else (1 << 62)
@@ -93,13 +97,15 @@ class Reference:
             path: The directory.
             include: Pattern that names have to match.
         """
-        request = gateway_pb2.ReadDirRequest(Ref=self.message.id, DirPath=path, IncludePattern=include)
+        request = gateway_pb2.ReadDirRequest(
+            Ref=self.message.id, DirPath=_checked_path(path), IncludePattern=_checked_path(include)
+        )
         response = self._gateway.call("ReadDir", request, gateway_pb2.ReadDirResponse)
         return [_file_info(Stat.from_proto(entry)) for entry in response.entries]
 
     def stat(self, path: str) -> FileInfo:
         """Return what a path is."""
-        request = gateway_pb2.StatFileRequest(Ref=self.message.id, Path=path)
+        request = gateway_pb2.StatFileRequest(Ref=self.message.id, Path=_checked_path(path))
         return _file_info(Stat.from_proto(self._gateway.call("StatFile", request, gateway_pb2.StatFileResponse).stat))
 
     def evaluate(self) -> None:
@@ -341,6 +347,19 @@ def _over() -> BuildCancelledError:
     return BuildCancelledError(
         "the build is over", why="a Gateway and its references last as long as the function's build"
     )
+
+
+def _checked_path(path: str) -> str:
+    """Refuse a name that the call cannot carry; listing a directory can give such a name all the same."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise OptionError(
+            f"cannot ask the daemon for the path {path!a}",
+            why="it is not UTF-8, and the gateway's calls carry no other names",
+            hint="export the result to get at that file",
+        ) from None
+    return path
 
 
 def _file_info(stat: Stat) -> FileInfo:

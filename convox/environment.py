@@ -43,7 +43,7 @@ def describe_change(before: str, after: str) -> str:
 
     Reference: convox/convox pkg/common/env.go, EnvDiff.
     """
-    old, new = parse_environment(before.strip()), parse_environment(after.strip())
+    old, new = parse_environment(before), parse_environment(after)
     words = [f"add:{name}" for name in sorted(new.keys() - old.keys())]
     words += [f"change:{name}" for name in sorted(new.keys() & old.keys()) if new[name] != old[name]]
     words += [f"remove:{name}" for name in sorted(old.keys() - new.keys())]
@@ -98,9 +98,9 @@ def _checked_name(name: str, where: str) -> str:
 
 
 def _checked_value(name: str, value: str) -> str:
-    if "\n" in value or "\0" in value:
+    if "\n" in value or value.endswith("\r") or "\0" in value:
         raise UsageError(
-            f"the value of {name} has more than one line" if "\n" in value else f"the value of {name} has a NUL",
+            f"the value of {name} has a NUL" if "\0" in value else f"the value of {name} has more than one line",
             hint="encode it, for example with base64, and decode it in the app",
         )
     if value == MASK:

@@ -166,8 +166,7 @@ def service_names(text: str, env: Mapping[str, str], *, name: str = DEFAULT_NAME
     if len(text) > MAX_SIZE_BYTES:
         raise _too_large(name)
     reader = _Reader(name)
-    filled, lines = interpolate(text, env)
-    root = reader.root(parse_yaml(filled, name=name, source=text, lines=lines))
+    root = reader.root(_parse_filled(text, env, name))
     return tuple(entry.key.value for entry in reader.service_entries(root))
 
 
@@ -263,8 +262,8 @@ def _other_manifests(path: Path) -> str:
     return f"run this in the app's folder, or write a {DEFAULT_NAME} with a services: section"
 
 
-def _build_manifest(text: str, env: Mapping[str, str], *, name: str, path: Path | None) -> Manifest:
-    reader = _Reader(name)
+def _parse_filled(text: str, env: Mapping[str, str], name: str) -> YamlNode | None:
+    """Return the tree of a manifest, values put in."""
     filled, lines = interpolate(text, env)
     try:
         filled.encode()
@@ -272,7 +271,12 @@ def _build_manifest(text: str, env: Mapping[str, str], *, name: str, path: Path 
         raise ManifestError(
             f"{name}: a value that is put in for ${{NAME}} is not UTF-8", hint="check the app's environment"
         ) from None
-    root = reader.root(parse_yaml(filled, name=name, source=text, lines=lines))
+    return parse_yaml(filled, name=name, source=text, lines=lines)
+
+
+def _build_manifest(text: str, env: Mapping[str, str], *, name: str, path: Path | None) -> Manifest:
+    reader = _Reader(name)
+    root = reader.root(_parse_filled(text, env, name))
     environment = reader.environment(root.get("environment"))
     services = tuple(reader.services(root, environment))
     _check_environment(name, services, reader.declared_at, env)

@@ -72,7 +72,10 @@ def _number(parent: YamlMap, key: str) -> tuple[int, int] | None:
     sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text.lstrip("+"))
     if re.fullmatch(r"0[0-7]+", digits):  # YAML 1.1's octal
         digits = f"0o{digits}"
-    return node.line, sign * int(digits, 0)
+    try:
+        return node.line, sign * int(digits, 0)
+    except ValueError:  # the tag !!int before something else, or thousands of digits
+        return None
 
 
 def _is_true(parent: YamlMap, key: str) -> bool:

@@ -14,9 +14,10 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from convox.errors import RackError, UsageError
+from convox.regular_files import read_regular_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +31,7 @@ _MAX_APP_NAME = 63
 _RESERVED_APP_NAMES = frozenset({"rack", "system"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RackChoice:
+class RackChoice(NamedTuple):
     """Which rack a command is for.
 
     Attributes:
@@ -224,18 +224,13 @@ def _xdg_path(environ: Mapping[str, str], variable: str, default: str) -> Path:
 def _read_setting(path: Path) -> str:
     """Return a small text file without the space around it; empty when there is none."""
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_SETTING_BYTES + 1)
-        text = data.decode().strip()
+        return read_regular_file(path, limit_bytes=_MAX_SETTING_BYTES).decode().strip()
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as exc:
         raise RackError(f"cannot read {path}", why=exc.strerror or str(exc)) from exc
     except UnicodeDecodeError:
         raise RackError(f"cannot read {path}", why="it is not UTF-8", hint="delete or correct it") from None
-    if len(data) > _MAX_SETTING_BYTES:
-        raise RackError(f"cannot read {path}", why=f"it has more than {_MAX_SETTING_BYTES} bytes")
-    return text
 
 
 def _current_name(text: str, path: Path) -> str:

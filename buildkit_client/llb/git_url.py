@@ -6,7 +6,7 @@ Reference: util/gitutil/git_url.go, ParseURL; util/sshutil/scpurl.go; client/llb
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
 from buildkit_client.errors import OptionError
@@ -29,13 +29,13 @@ class GitUrl:
         scheme: ``http``, ``https``, ``ssh`` or ``git``.
         host: With port where it has one.
         path: In its plain spelling, without ``%20`` and such.
-        remote: What git gets.
+        remote: What git gets; not shown, for it may hold a login.
     """
 
     scheme: str
     host: str
     path: str
-    remote: str
+    remote: str = field(repr=False)
 
     @classmethod
     def parse(cls, text: str) -> GitUrl:

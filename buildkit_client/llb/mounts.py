@@ -5,7 +5,7 @@ Reference: client/llb/exec.go, MountOption, AddSecret, AddSSHSocket, AddCDIDevic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from buildkit_client.errors import OptionError
@@ -162,13 +162,13 @@ class CdiDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyEnv:
-    """Proxy settings that a step sees but that change no cache key.
+    """Proxy settings that a step sees but that change no cache key; addresses are not shown, they may hold logins.
 
     Reference: client/llb/exec.go, ProxyEnv, WithProxy.
     """
 
-    http_proxy: str = ""
-    https_proxy: str = ""
-    ftp_proxy: str = ""
+    http_proxy: str = field(default="", repr=False)
+    https_proxy: str = field(default="", repr=False)
+    ftp_proxy: str = field(default="", repr=False)
     no_proxy: str = ""
-    all_proxy: str = ""
+    all_proxy: str = field(default="", repr=False)

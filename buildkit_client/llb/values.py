@@ -7,14 +7,14 @@ Reference: client/llb/meta.go; client/llb/state.go, WithImageConfig.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from buildkit_client.errors import ImageFormatError, OptionError
 from buildkit_client.llb import go_path
 from buildkit_client.oci.descriptor import Platform
+from buildkit_client.oci.json_document import as_object, get_string, get_strings, parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,20 +102,21 @@ class Values:
 
         Reference: client/llb/state.go, State.WithImageConfig.
         """
+        what = "the image config"
         try:
-            document: Any = json.loads(config) if isinstance(config, bytes | str) else config
-            inner: Any = document.get("config") or {}
-            variables: list[str] = inner.get("Env") or []
-            directory: str = inner.get("WorkingDir") or ""
+            data = config.encode() if isinstance(config, str) else config
+            document = parse_object(data, what) if isinstance(data, bytes) else as_object(dict(data), what)
+            inner = as_object(document.get("config") or {}, f"the field config of {what}")
             result = self
-            for variable in variables:
+            for variable in get_strings(inner, "Env", what):
                 name, _, value = variable.partition("=")
                 result = result.with_env({name: value}) if name else result
-            result = result.with_dir(directory)
+            result = result.with_dir(get_string(inner, "WorkingDir", what))
             if document.get("architecture") and document.get("os"):
                 result = result.with_platform(Platform.from_json(document))
-        except (ValueError, AttributeError, TypeError, ImageFormatError) as exc:
+        except (ValueError, TypeError, ImageFormatError) as exc:
+            why = f"{exc}: {exc.why}" if isinstance(exc, ImageFormatError) and exc.why else str(exc)
             raise OptionError(
-                "not an image config", why=str(exc), hint="it is the JSON blob that an image manifest calls config"
+                "not an image config", why=why, hint="it is the JSON blob that an image manifest calls config"
             ) from exc
         return result

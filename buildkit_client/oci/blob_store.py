@@ -277,10 +277,13 @@ class BlobStore:
         removed = 0
         limit = time.time() - older_than_s
         with suppress(OSError):  # a store we may only read, or none yet
-            for entry in os.scandir(self.path / INGEST_DIR):
-                if entry.name.endswith(_PART_SUFFIX) and entry.stat(follow_symlinks=False).st_mtime < limit:
-                    os.unlink(entry.path)  # noqa: PTH108  # scandir gives texts
-                    removed += 1
+            with os.scandir(self.path / INGEST_DIR) as entries:
+                names = [entry.path for entry in entries if entry.name.endswith(_PART_SUFFIX)]
+            for name in names:
+                with suppress(OSError):  # gone meanwhile, or somebody else's
+                    if os.lstat(name).st_mtime < limit:
+                        os.unlink(name)  # noqa: PTH108  # scandir gives texts
+                        removed += 1
         return removed
 
     def new_part_path(self) -> Path:
@@ -343,6 +346,7 @@ class BlobWriter:
         self.size_bytes = 0
         self._file: BinaryIO | None = None
         self._lock = -1  # of a file that may be resumed; held until that has its name
+        self._is_done = False  # the file is dropped, or has its name
         if resume and expected is not None:
             self._resume(expected)
         if self._file is None:
@@ -464,8 +468,10 @@ class BlobWriter:
     def abort(self) -> None:
         """Drop the bytes, also for later writers; nothing happens after a commit."""
         self._close()
-        with suppress(OSError):
-            self._path.unlink()
+        if not self._is_done:  # else the name may be another writer's by now
+            self._is_done = True
+            with suppress(OSError):
+                self._path.unlink()
         self._unlock()
 
     def __enter__(self) -> Self:
@@ -519,6 +525,7 @@ class BlobWriter:
         with os_errors_as_layout_errors(f"cannot store blob {digest} in {self._store.path}"):
             target.parent.mkdir(mode=_DIR_MODE, parents=True, exist_ok=True)
             self._path.rename(target)
+            self._is_done = True
             self._unlock()
             if self._store.durable:
                 sync_directory(target.parent)

@@ -22,10 +22,9 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from buildkit_client.errors import CredentialsError, OptionError
-from buildkit_client.oci.credential_helper import PROGRAM_PREFIX, ask_helper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -196,8 +195,7 @@ def default_docker_config_path(env: Mapping[str, str]) -> Path:
     return (Path(home) if home else Path.home()) / ".docker" / "config.json"
 
 
-@dataclass(slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """A finished lookup and until when it counts."""
 
     expires_at: float
@@ -205,8 +203,7 @@ class _Answer:
     error: CredentialsError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _ConfigFile:
+class _ConfigFile(NamedTuple):
     """The parts of a config file that say where logins are; entries of ``auths`` are checked when they are needed."""
 
     auths: Mapping[str, object]
@@ -302,6 +299,8 @@ class DockerConfig:
                 if not login.is_empty:
                     return replace(login, source=self.name)
             return None
+        from buildkit_client.oci.credential_helper import PROGRAM_PREFIX, ask_helper  # noqa: PLC0415 - runs programs
+
         with self._helper_lock:
             answer = ask_helper(helper, server, env=self._env, timeout_s=self._helper_timeout_s)
         # Of the file's own entry only a registry token counts next to a helper, as with docker.

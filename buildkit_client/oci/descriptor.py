@@ -190,7 +190,7 @@ class Descriptor:
         )
 
     def to_json(self) -> dict[str, object]:
-        """Return the object as the specification writes it, empty fields left out."""
+        """Return the object as the specification writes it, empty fields left out, annotations sorted as Go does."""
         document: dict[str, object] = {
             "mediaType": self.media_type,
             "digest": str(self.digest),
@@ -199,7 +199,7 @@ class Descriptor:
         if self.urls:
             document["urls"] = list(self.urls)
         if self.annotations:
-            document["annotations"] = dict(self.annotations)
+            document["annotations"] = dict(sorted(self.annotations.items()))
         if self.data is not None:
             document["data"] = base64.b64encode(self.data).decode()
         if self.platform is not None:

@@ -79,7 +79,9 @@ def image_from_docker_archive(
             )
         for file, diff_id in zip(layer_files, config.diff_ids, strict=True):
             if file.compression == "none" and file.digest != diff_id:
-                raise LayoutError("the archive is damaged", why=f"a layer has digest {file.digest}, not {diff_id!a}")
+                raise LayoutError(
+                    "the archive is damaged", why=f"a layer has digest {file.digest}, not {diff_id[:100]!a}"
+                )
         manifest = ImageManifest(
             config=Descriptor(media_types.OCI_CONFIG, config_file.digest, config_file.size_bytes),
             layers=tuple(Descriptor(_LAYER_TYPES[f.compression], f.digest, f.size_bytes) for f in layer_files),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import email.utils
+import ipaddress
 import re
 import ssl
+import time
 import urllib.parse
 from collections.abc import Mapping
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import urllib3
@@ -156,6 +161,20 @@ def explain(error: Exception) -> tuple[str, bool]:
     return f"its answer cannot be read ({type(error).__name__})", False
 
 
+def retry_after_s(value: str) -> float:
+    """Read a ``Retry-After`` header, seconds or a date; 0 when absent or unreadable."""
+    text = value.strip()
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(text)
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0.0, moment.timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
 def _needs_no_proxy(parts: urllib.parse.SplitResult, options: HttpOptions) -> bool:
     hostname = (parts.hostname or "").rstrip(".")
     if is_loopback(hostname):
@@ -164,6 +183,9 @@ def _needs_no_proxy(parts: urllib.parse.SplitResult, options: HttpOptions) -> bo
         name = entry.removeprefix("*").removeprefix(".")
         if entry == "*" or (name and (hostname == name or hostname.endswith(f".{name}") or netloc_of(parts) == name)):
             return True
+        with contextlib.suppress(ValueError):  # a range of addresses, and a host that is one
+            if ipaddress.ip_address(hostname) in ipaddress.ip_network(entry, strict=False):
+                return True
     return False
 
 

@@ -38,6 +38,9 @@ MAX_NESTING = 8
 MAX_BLOBS = 100_000
 """The most blobs that one image may name."""
 
+_SHOWN_CHARS = 100
+_SHOWN_PLATFORMS = 50
+
 
 @dataclass(frozen=True, slots=True)
 class ImageIndex:
@@ -87,7 +90,8 @@ class ImageIndex:
     def offered_platforms(self) -> str:
         """The platforms of all images, for errors; ``none`` where there are none."""
         images = [entry for entry in self.manifests if not entry.is_attestation and entry.platform]
-        return ", ".join(sorted({str(entry.platform) for entry in images})) or "none"
+        names = sorted({ascii(str(entry.platform)[:_SHOWN_CHARS])[1:-1] for entry in images})
+        return ", ".join(names[:_SHOWN_PLATFORMS]) or "none"
 
     def to_bytes(self) -> bytes:
         """Return the document as JSON without spaces, keys in the specification's order."""
@@ -100,7 +104,7 @@ class ImageIndex:
         if self.subject is not None:
             document["subject"] = self.subject.to_json()
         if self.annotations:
-            document["annotations"] = dict(self.annotations)
+            document["annotations"] = dict(sorted(self.annotations.items()))
         return dump_object(document)
 
 
@@ -141,7 +145,7 @@ class ImageManifest:
         if self.subject is not None:
             document["subject"] = self.subject.to_json()
         if self.annotations:
-            document["annotations"] = dict(self.annotations)
+            document["annotations"] = dict(sorted(self.annotations.items()))
         return dump_object(document)
 
 
@@ -294,10 +298,14 @@ def _subject(document: JsonObject, what: str) -> Descriptor | None:
 def _check_kind(document: JsonObject, media_type: str, what: str) -> None:
     version = document.get("schemaVersion")
     if version != 2 or isinstance(version, bool):
-        raise ImageFormatError(f"{what} has schemaVersion {version!r}", why="only version 2 is in use")
+        raise ImageFormatError(
+            f"{what} has schemaVersion {ascii(version)[:_SHOWN_CHARS]}", why="only version 2 is in use"
+        )
     own = get_string(document, "mediaType", what)
     if own and own != media_type:
-        raise ImageFormatError(f"{what} calls itself {own}", why=f"but it is announced as {media_type}")
+        raise ImageFormatError(
+            f"{what} calls itself {own[:_SHOWN_CHARS]!a}", why=f"but it is announced as {media_type}"
+        )
     other = ("config", "layers", "fsLayers") if media_type in media_types.INDEXES else ("manifests", "fsLayers")
     for key in other:
         if key in document:

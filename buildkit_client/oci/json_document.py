@@ -7,6 +7,7 @@ accessors that turn ``json.loads``'s loose values into typed ones, with an error
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Never
 
@@ -18,6 +19,8 @@ MAX_ENTRIES = 100_000
 """The most entries that a list or map of an image document may have."""
 
 JsonObject = Mapping[str, object]
+
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def parse_object(data: bytes, what: str) -> JsonObject:
@@ -31,10 +34,13 @@ def parse_object(data: bytes, what: str) -> JsonObject:
         ImageFormatError: Not UTF-8, not JSON, nested too deep, or not an object.
     """
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        text = data.decode("utf-8")
+        value = json.loads(text, parse_constant=_refuse_constant)
+        if _HALF_CHARACTER.search(text):
+            json.dumps(value, ensure_ascii=False).encode()  # half a character alone is no text, and cannot be written
     except RecursionError as exc:
         raise ImageFormatError(f"{what} is not readable", why="its JSON is nested too deep") from exc
-    except ValueError as exc:  # also UnicodeDecodeError and integers of thousands of digits
+    except ValueError as exc:  # also UnicodeError, and integers of thousands of digits
         raise ImageFormatError(f"{what} is not JSON", why=str(exc)) from exc
     return as_object(value, what)
 

@@ -24,6 +24,7 @@ from buildkit_client.oci import media_types
 from buildkit_client.oci.descriptor import Descriptor, Platform
 from buildkit_client.oci.digest import CHUNK_BYTES, Digest, is_digest
 from buildkit_client.oci.image import (
+    MAX_BLOBS,
     MAX_DOCUMENT_BYTES,
     ImageConfig,
     ImageIndex,
@@ -60,6 +61,7 @@ _ACCEPT = ", ".join(
 )
 _TAGS_A_PAGE = 1000
 _MAX_TAGS = 1_000_000
+_MAX_PAGES = 10_000
 _MAX_TAGS_BYTES = 16 << 20
 _NO_HEAD_STATUSES = frozenset({400, 405, 415, 501})
 _LINK = re.compile(r'\s*<([^<>]*)>\s*;(?:[^,"]|"[^"]*")*\brel="?next"?', re.IGNORECASE)
@@ -360,13 +362,10 @@ class RegistryClient:
             RegistryError: The registry cannot be reached, refuses, or pages in a circle.
         """
         what = f"list the tags of {reference.name}"
-        url = f"/v2/{reference.path}/tags/list?n={_TAGS_A_PAGE}"
+        accept = "application/json"
+        first = self._get(what, reference, f"/v2/{reference.path}/tags/list?n={_TAGS_A_PAGE}", accept=accept)
         tags: list[str] = []
-        seen: set[str] = set()
-        while url and url not in seen:
-            seen.add(url)
-            answer = self._get(what, reference, url, accept="application/json")
-            data = self._read(answer, what, _MAX_TAGS_BYTES)
+        for data in self._pages(what, reference, first, accept, _MAX_TAGS_BYTES):
             try:
                 page = get_strings(parse_object(data, "the list of tags"), "tags", "the list of tags")
             except ImageFormatError as exc:
@@ -374,9 +373,6 @@ class RegistryClient:
             tags.extend(page)
             if len(tags) > _MAX_TAGS:
                 raise self._error(what, f"it has more than {_MAX_TAGS} tags")
-            url = self._next_page(answer, what)
-        if url:
-            raise self._error(what, "its pages go in a circle")
         return list(dict.fromkeys(tags))
 
     def list_referrers(self, reference: Reference) -> tuple[Descriptor, ...]:
@@ -394,20 +390,26 @@ class RegistryClient:
         what = f"list the referrers of {reference}"
         path = f"/v2/{reference.path}/referrers/{digest}"
         answer = self._get(what, reference, path, accept=media_types.OCI_INDEX, accepted=frozenset({200, 404}))
+        pages: Iterable[bytes]
         if answer.status == 200:
-            data = self._read(answer, what, self._max_manifest_bytes)
+            pages = self._pages(what, reference, answer, media_types.OCI_INDEX, self._max_manifest_bytes)
         else:
             answer.close()
             try:
-                data = self.get_manifest(reference.with_tag(f"{digest.algorithm}-{digest.hex}"))[1]
+                pages = [self.get_manifest(reference.with_tag(f"{digest.algorithm}-{digest.hex}"))[1]]
             except RegistryError as exc:
                 if exc.status == 404:
                     return ()
                 raise
-        try:
-            return parse_index(data, what="the list of referrers").manifests
-        except ImageFormatError as exc:
-            raise self._error(what, str(exc)) from exc
+        found: dict[Descriptor, None] = {}
+        for data in pages:
+            try:
+                found.update(dict.fromkeys(parse_index(data, what="the list of referrers").manifests))
+            except ImageFormatError as exc:
+                raise self._error(what, str(exc)) from exc
+            if len(found) > MAX_BLOBS:
+                raise self._error(what, f"it has more than {MAX_BLOBS}")
+        return tuple(found)
 
     # --- parts ---
 
@@ -439,6 +441,22 @@ class RegistryClient:
             else:
                 yield chunk[skip:] if skip else chunk
                 skip = 0
+
+    def _pages(self, what: str, reference: Reference, answer: Answer, accept: str, limit: int) -> Iterator[bytes]:
+        """Yield the bodies of a list's pages, the given answer first."""
+        seen: set[str] = set()
+        while True:
+            data = self._read(answer, what, limit)
+            url = self._next_page(answer, what)
+            yield data
+            if not url:
+                return
+            if url in seen:
+                raise self._error(what, "its pages go in a circle")
+            seen.add(url)
+            if len(seen) >= _MAX_PAGES:
+                raise self._error(what, f"it has more than {_MAX_PAGES} pages")
+            answer = self._get(what, reference, url, accept=accept)
 
     def _next_page(self, answer: Answer, what: str) -> str:
         """Return the path of the page that a ``Link`` header names, empty for none."""

@@ -11,19 +11,16 @@ from __future__ import annotations
 import json
 import ssl
 import threading
-import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import urllib3
 from urllib3 import exceptions as http_errors
 
 from buildkit_client.errors import RegistryError, RegistryUnreachableError
-from buildkit_client.oci.http_pool import NO_TLS_REASONS, explain, open_pool
+from buildkit_client.oci.http_pool import NO_TLS_REASONS, explain, open_pool, retry_after_s
 from buildkit_client.oci.realm import is_loopback, is_metadata_address
 from buildkit_client.oci.token import HostSecurity, HttpOptions
 
@@ -415,20 +412,6 @@ class RegistryHttp:
 def scopes_for(reference: Reference, *, push: bool = False) -> frozenset[str]:
     """Return the token scope that a request to a repository needs."""
     return frozenset({f"repository:{reference.path}:{'pull,push' if push else 'pull'}"})
-
-
-def retry_after_s(value: str) -> float:
-    """Read a ``Retry-After`` header, seconds or a date; 0 when absent or unreadable."""
-    text = value.strip()
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        return 0.0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.fromtimestamp(time.time(), UTC)).total_seconds())
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

@@ -116,6 +116,7 @@ class RepositoryBlobs:
         if descriptor.digest not in self._manifests:
             self._manifests[descriptor.digest] = fetch_part(self._client, self._reference, descriptor)
         data = self._manifests[descriptor.digest]
+        _check_size(data, descriptor)  # two descriptors may name one manifest
         return parse_manifest(data, descriptor.media_type, f"manifest {descriptor.digest} of {self._reference.name}")
 
     @contextmanager
@@ -144,7 +145,15 @@ def fetch_part(client: RegistryReader, reference: Reference, descriptor: Descrip
         DigestMismatchError: It sends something else.
     """
     data = client.get_manifest(reference.with_digest(descriptor.digest))[1]
-    if len(data) != descriptor.size_bytes:
-        why = f"manifest {descriptor.digest} has {len(data)} bytes; its descriptor says {descriptor.size_bytes}"
-        raise RegistryError(f"cannot pull {reference}", host=client.host, why=why)
+    try:
+        _check_size(data, descriptor)
+    except ImageFormatError as exc:
+        raise RegistryError(f"cannot pull {reference}", host=client.host, why=str(exc)) from exc
     return data
+
+
+def _check_size(data: bytes, descriptor: Descriptor) -> None:
+    if len(data) != descriptor.size_bytes:
+        raise ImageFormatError(
+            f"manifest {descriptor.digest} has {len(data)} bytes; its descriptor says {descriptor.size_bytes}"
+        )

@@ -102,8 +102,8 @@ class HttpOptions:
     Attributes:
         hosts: By registry or token server, ``host`` or ``host:port``. A token server without an entry takes its
             registry's.
-        proxies: Proxy URL by scheme (``http``, ``https``), and under ``no_proxy`` the hosts that need none, with
-            commas between. Hosts of this machine never go through a proxy.
+        proxies: Proxy URL by scheme (``http``, ``https``), and under ``no_proxy`` the hosts and ranges of addresses
+            that need none, with commas between. Hosts of this machine never go through a proxy.
         connect_timeout_s: For one connection to stand.
         read_timeout_s: For the next bytes of an answer.
         total_timeout_s: For a whole request with redirects and repetitions; the daemon gives up after 60 s.

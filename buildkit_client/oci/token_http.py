@@ -12,8 +12,6 @@ Reference: RFC 9110 sections 10.2.3 (Retry-After), 15.4 (redirects), 11.6.2 (Aut
 from __future__ import annotations
 
 import contextlib
-import email.utils
-import re
 import socket
 import threading
 import time
@@ -29,7 +27,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from buildkit_client.errors import RegistryError
 from buildkit_client.oci.credentials import normalize_host
-from buildkit_client.oci.http_pool import PoolClasses, TlsConnection, explain, open_pool
+from buildkit_client.oci.http_pool import PoolClasses, TlsConnection, explain, open_pool, retry_after_s
 from buildkit_client.oci.realm import (
     check_url,
     hostname_of,
@@ -231,7 +229,7 @@ class TokenHttp:
             else:
                 if reply.status not in _BUSY:
                     return reply
-                asked_s = _retry_after_s(reply.headers.get("retry-after", ""))
+                asked_s = retry_after_s(reply.headers.get("retry-after", ""))
                 wait_s = max(delay_s, asked_s)
                 if attempts_left <= 0 or wait_s > MAX_WAIT_S or time.monotonic() + wait_s >= deadline:
                     return replace(
@@ -316,13 +314,3 @@ class _ConnectionBrokenError(Exception):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
-
-
-def _retry_after_s(value: str) -> float:
-    """Read ``Retry-After``, seconds or a date; 0 when absent or unreadable."""
-    text = value.strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return float(text)
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    return 0.0

@@ -270,7 +270,7 @@ class PushAhead:
         """
         if self._error is not None:
             raise self._error
-        if self._threads and not self._threads[0].is_alive():
+        if self._threads and self._threads[0].ident is None:
             for thread in self._threads:
                 thread.start()
         self._todo.put((blob, open_chunks, mount_from))
@@ -416,8 +416,8 @@ def _run_parallel(
                 work(part, stop)
             except BaseException as exc:  # raised again by the thread that waits
                 done.put(exc)
-            else:
-                done.put(None)
+                return
+            done.put(None)
 
     for number in range(min(workers, len(parts))):
         threading.Thread(target=run, name=f"transfer-{number}", daemon=True).start()

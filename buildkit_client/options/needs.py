@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ class InputFile:
     """A tree with one file in it, sent along with the build's request (a frontend input).
 
     Attributes:
-        name: The file's name.
+        name: The file's path.
         data: Its content.
     """
 
@@ -27,7 +28,7 @@ class InputFile:
     data: bytes = field(repr=False)
 
     def to_proto(self) -> ops_pb2.Definition:
-        """Return the graph that makes the file: one operation, and the vertex that names its output.
+        """Return the graph that makes the file and its folders: one operation, and the vertex that names its output.
 
         Reference: client/llb/fileop.go, Mkfile; client/llb/state.go, Marshal.
         """
@@ -35,9 +36,15 @@ class InputFile:
 
         from buildkit_client._proto import ops_pb2 as pb  # noqa: PLC0415  # protobuf is slow to import
 
-        mkfile = pb.FileActionMkFile(path=f"/{self.name}", mode=0o644, data=self.data, timestamp=-1)
-        action = pb.FileAction(input=-1, secondaryInput=-1, output=0, mkfile=mkfile)
-        made = pb.Op(file=pb.FileOp(actions=[action])).SerializeToString(deterministic=True)
+        path = posixpath.normpath(f"/{self.name}")
+        folder = posixpath.dirname(path)
+        mkfile = pb.FileActionMkFile(path=path, mode=0o644, data=self.data, timestamp=-1)
+        actions = [pb.FileAction(input=-1, secondaryInput=-1, output=0, mkfile=mkfile)]
+        if folder != "/":
+            mkdir = pb.FileActionMkDir(path=folder, mode=0o755, makeParents=True, timestamp=-1)
+            actions.insert(0, pb.FileAction(input=-1, secondaryInput=-1, output=-1, mkdir=mkdir))
+            actions[1].input = 0  # the first action's result, for the operation has no inputs
+        made = pb.Op(file=pb.FileOp(actions=actions)).SerializeToString(deterministic=True)
         digest = f"sha256:{hashlib.sha256(made).hexdigest()}"
         head = pb.Op(inputs=[pb.Input(digest=digest, index=0)]).SerializeToString(deterministic=True)
         definition = pb.Definition()

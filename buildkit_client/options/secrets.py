@@ -56,7 +56,7 @@ class SshAgent:
     raw: bool = False
 
     def __post_init__(self) -> None:
-        if not str(self.socket_path):
+        if str(self.socket_path) in ("", "."):  # Path("") is Path(".")
             raise OptionError(
                 "an SSH agent needs the path of its socket", hint="start ssh-agent, and give the path in SSH_AUTH_SOCK"
             )

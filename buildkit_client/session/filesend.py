@@ -141,14 +141,21 @@ class FileReceiver:
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as part:
                 _copy(call, part)
-                umask = os.umask(0)
-                os.umask(umask)
-                os.fchmod(part.fileno(), 0o666 & ~umask)
+                os.fchmod(part.fileno(), _mode_for(target))
             Path(name).replace(target)
         except BaseException:
             with suppress(OSError):
                 Path(name).unlink()
             raise
+
+
+def _mode_for(target: Path) -> int:
+    """Return the permission bits that a file keeps when it is written anew; of a new one, what ``open`` would give."""
+    with suppress(FileNotFoundError):
+        return stat.S_IMODE(target.stat().st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def _copy(call: ServerCall, out: BinaryIO) -> None:

@@ -41,6 +41,7 @@ _KUBE_NAME = re.compile(r"[-a-z0-9.]+")  # connhelper/kubepod/kubepod.go, validK
 _SSH_HOST = re.compile(r"[\w.:%-]+")  # ssh puts host and user into commands of its configuration, which a shell reads
 _SSH_USER = re.compile(r"[\w.@+=,~-]+")
 _REMOTE_PATH = re.compile(r"/[\w./@+=:,~-]*")  # and the remote shell reads the path
+_LABEL_CHARS = 63  # RFC 1035 section 2.3.4; resolving a longer one fails in ways of its own
 _PASSWORD = re.compile(r"(//[^/?#@:]*):.*@")
 
 
@@ -240,6 +241,8 @@ def _host_and_port(parts: _Parts, authority: str) -> tuple[str, int]:
     for character in host:
         if character in ' "<>[]\\^`{|}':
             raise _unparsable(parts.text, f"invalid character {_quoted(character)} in host name")
+    if not all(0 < len(label) <= _LABEL_CHARS for label in host.removesuffix(".").split(".") if host):
+        raise _wrong(parts.text, f"between the dots of a host name stand 1 to {_LABEL_CHARS} characters")
     if after in ("", ":"):
         return host, 0
     if not after.startswith(":") or not (after[1:].isascii() and after[1:].isdecimal()):

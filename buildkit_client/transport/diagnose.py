@@ -130,9 +130,10 @@ def _permission_reason(path: str) -> str:
 def _connect_tcp(address: Address, timeout_s: float) -> socket.socket:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:  # UnicodeError: of a name that is no host's
+        said = _text(exc) if isinstance(exc, OSError) else str(exc)
         raise _StepError(
-            "resolve", f"the host {address.host!r} is not known: {_text(exc)}", "check the name in the address"
+            "resolve", f"the host {address.host!r} is not known: {said}", "check the name in the address"
         ) from exc
     reason: OSError = OSError("no address")
     for family, kind, proto, _, where in found:

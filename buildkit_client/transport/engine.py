@@ -113,8 +113,8 @@ class Engine:
                 f"permission denied at the Docker Engine's socket {self.path}",
                 "join the group that owns it, usually docker",
             ) from exc
-        except OSError as exc:
-            phase = "resolve" if isinstance(exc, socket.gaierror) else "connect"
+        except (OSError, UnicodeError) as exc:  # UnicodeError: of a name that is no host's
+            phase = "resolve" if isinstance(exc, (socket.gaierror, UnicodeError)) else "connect"
             raise CarrierError(phase, f"no Docker Engine answers at {self}: {_text(exc)}", hint) from exc
         keep_alive(stream)
         if self.tls is None:
@@ -175,7 +175,7 @@ class Engine:
             raise _refused(path, status, answer)
         try:
             return json.loads(answer)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise CarrierError("handshake", f"the Docker Engine's answer to {path} is no JSON") from exc
 
 
@@ -308,7 +308,7 @@ def keep_alive(stream: socket.socket) -> None:
 
 def _refused(path: str, status: int, answer: bytes) -> CarrierError:
     text = answer.decode("utf-8", "replace")
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         message = json.loads(text)
         text = str(message["message"]) if isinstance(message, dict) and "message" in message else text
     said = "".join(character if character.isprintable() else " " for character in text[:500]).strip()
@@ -322,5 +322,5 @@ def _no_answer(engine: Engine, exc: OSError) -> CarrierError:
     return CarrierError("handshake", f"the Docker Engine at {engine}: {why}", "see the engine's log")
 
 
-def _text(exc: OSError) -> str:
-    return exc.strerror or str(exc)
+def _text(exc: OSError | UnicodeError) -> str:
+    return (exc.strerror if isinstance(exc, OSError) else "") or str(exc)

@@ -22,6 +22,7 @@ CHUNK = 256 * 1024
 _ANSWER_TIMEOUT_S = 20.0
 _HEAD_BYTES = 64 * 1024
 _ANSWER_BYTES = 1 << 20
+_MAX_DIGITS = 20
 
 
 class ByteStream(Protocol):
@@ -77,20 +78,24 @@ def receive_head(stream: ByteStream) -> tuple[int, dict[str, str], bytes]:
     first, *lines = head.decode("latin-1").split("\r\n")
     fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     code = first.split(" ")[1:2]
-    return int(code[0]) if code and code[0].isdecimal() else 0, fields, rest
+    return _number(code[0]) or 0 if code else 0, fields, rest
 
 
 def receive_body(stream: ByteStream, fields: Mapping[str, str], rest: bytes) -> bytes:
     """Read an answer's body, or as much of it as an error message needs."""
     chunked = fields.get("transfer-encoding", "").lower() == "chunked"
-    length = fields.get("content-length", "")
-    wanted = min(int(length), _ANSWER_BYTES) if length.isdecimal() else _ANSWER_BYTES
+    length = _number(fields.get("content-length", ""))
+    wanted = _ANSWER_BYTES if length is None else min(length, _ANSWER_BYTES)
     while len(rest) < wanted and not (chunked and rest.endswith(b"0\r\n\r\n")):
         data = stream.recv(CHUNK)
         if not data:
             break
         rest += data
     return _without_chunks(rest) if chunked else rest[:wanted]
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < _MAX_DIGITS else None
 
 
 def _without_chunks(data: bytes) -> bytes:

@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -97,19 +98,26 @@ class CommandCarrier:
 
     def _printed(self) -> str:
         """Run the command again, without input, for what it prints first; empty when that is HTTP/2."""
+        printed = b""
+        deadline = time.monotonic() + _PROBE_S
         try:
             with subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 start_new_session=True,
             ) as process:  # fmt: skip
-                try:
-                    printed, _ = process.communicate(timeout=_PROBE_S)
-                except subprocess.TimeoutExpired:
+                assert process.stdout is not None
+                output = process.stdout.fileno()
+                # Not communicate(): that keeps all that a command prints which never stops.
+                while len(printed) < STDERR_BYTES and not printed.startswith(FIRST_BYTE):
+                    wait_s = max(0.0, deadline - time.monotonic())
+                    if not select.select([output], [], [], wait_s)[0] or not (data := os.read(output, STDERR_BYTES)):
+                        break
+                    printed += data
+                with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                    return ""
         except OSError:
             return ""
-        return "" if printed.startswith(FIRST_BYTE) else one_line(printed[:STDERR_BYTES])
+        return "" if printed.startswith(FIRST_BYTE) else one_line(printed)
 
     def _watch(self, process: subprocess.Popen[bytes], stream: socket.socket) -> bool:
         """Keep what the command says until it ends, or its connection does; say whether it was the connection."""
@@ -136,9 +144,6 @@ class CommandCarrier:
         data = os.read(errors, STDERR_BYTES)
         self._said = (self._said + data)[-STDERR_BYTES:]
         return bool(data)
-
-    def _last_words(self) -> str:
-        return one_line(self._said)
 
     def _line(self) -> str:
         return f"`{' '.join(self._command)}`"

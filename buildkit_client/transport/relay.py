@@ -149,7 +149,7 @@ class Relay:
                 self._failure = None
                 thread = threading.Thread(target=self._carry, args=(stream,), name="build-carrier", daemon=True)
                 self._streams[thread] = stream
-            thread.start()
+                thread.start()  # close() joins what it finds here
 
     def _carry(self, stream: socket.socket) -> None:
         try:
@@ -157,6 +157,9 @@ class Relay:
         except CarrierError as exc:
             if not self._closed:
                 self._failure = exc.failure
+        except OSError as exc:
+            if not self._closed:
+                self._failure = Failure("connect", exc.strerror or str(exc))
         finally:
             with self._lock:
                 self._streams.pop(threading.current_thread(), None)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from buildkit_client import AsyncClient, Client, DockerfileFrontend, RawExporter, RawFrontend, SolveError
-from buildkit_client.errors import BuildCancelledError
+from buildkit_client.errors import BuildCancelledError, OptionError
 from buildkit_client.gateway import Gateway, GatewayResult
-from buildkit_client.options import OutputDirectory
+from buildkit_client.options import DockerfileText, OutputDirectory
 from tests.support.services import Services
 
 DOCKERFILE = """\
@@ -203,3 +203,36 @@ def test_the_asynchronous_face_runs_functions_too(services: Services, folder: Pa
             return result.ref
 
     assert asyncio.run(run())
+
+
+def test_a_path_that_is_not_utf8_is_one_clear_error(services: Services, folder: Path) -> None:
+    """A listing can give such a name; the gateway's calls cannot carry it back."""
+    name = b"/notes/\xff".decode("utf-8", "surrogateescape")
+    errors: list[OptionError] = []
+
+    def build(gateway: Gateway) -> GatewayResult:
+        ref = gateway.solve(DockerfileFrontend(target="files")).ref
+        assert ref is not None
+        for read in (ref.read_file, ref.read_dir, ref.stat, lambda path: ref.read_dir("/", include=path)):
+            with pytest.raises(OptionError) as caught:
+                read(name)
+            errors.append(caught.value)
+        return GatewayResult(ref=ref)
+
+    with Client(services.buildkit_host) as client:
+        client.run_gateway(build, local_dirs=dirs(folder))
+    assert {str(error) for error in errors} == {"cannot ask the daemon for the path '/notes/\\udcff'"}
+    assert all("not UTF-8" in error.why and error.hint for error in errors)
+
+
+def test_the_text_of_a_dockerfile_may_have_a_name_in_a_folder(services: Services, tmp_path: Path) -> None:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context" / "file").write_text("x")
+    frontend = DockerfileFrontend(
+        context=tmp_path / "context",
+        dockerfile=DockerfileText("FROM scratch\nCOPY file /\n"),
+        filename="docker/web/Dockerfile",
+    )
+    with Client(services.buildkit_host) as client:
+        client.solve(frontend, exporters=[RawExporter("local", output=OutputDirectory(tmp_path / "out"))])
+    assert (tmp_path / "out" / "file").read_text() == "x"

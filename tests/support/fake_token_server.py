@@ -12,6 +12,7 @@ import struct
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -55,9 +56,15 @@ class _Server(ThreadingHTTPServer):
 
 
 class FakeTokenServer:
-    """Serves on 127.0.0.1; each reply is used once, the last one for all further requests."""
+    """Serves on 127.0.0.1; each reply is used once, the last one for all further requests.
 
-    def __init__(self, *replies: Reply, tls: tuple[str, str] | None = None) -> None:
+    Args:
+        replies: Answers.
+        tls: Files of a certificate and its key, to speak TLS.
+        client_ca: File of an authority; clients must show a certificate of it.
+    """
+
+    def __init__(self, *replies: Reply, tls: tuple[str, str] | None = None, client_ca: Path | None = None) -> None:
         self.replies = list(replies)
         self.requests: list[Request] = []
         self._lock = threading.Lock()
@@ -67,6 +74,9 @@ class FakeTokenServer:
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)
+            if client_ca is not None:
+                context.load_verify_locations(client_ca)
+                context.verify_mode = ssl.CERT_REQUIRED
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
             self._scheme = "https"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)

@@ -51,3 +51,7 @@ def test_refuses_without_showing_a_password(text: str, said: str) -> None:
         GitUrl.parse(text)
     assert said in caught.value.why
     assert "canary" not in f"{caught.value} {caught.value.why} {caught.value.hint}"
+
+
+def test_a_login_is_not_shown() -> None:
+    assert "hush" not in repr(GitUrl.parse("https://me:hush@host.test/app.git"))

@@ -113,6 +113,11 @@ def test_a_resolver_is_asked_once_for_the_platform() -> None:
         (lambda: BASE.with_image_config(b"{"), "not an image config"),
         (lambda: BASE.with_image_config("[]"), "not an image config"),
         (lambda: BASE.with_image_config({"os": 1, "architecture": "a"}), "not an image config"),
+        (lambda: BASE.with_image_config('{"config":{"Env":"A=b"}}'), "not an image config"),
+        (lambda: BASE.with_image_config('{"config":{"Env":[1]}}'), "not an image config"),
+        (lambda: BASE.with_image_config('{"config":[1]}'), "not an image config"),
+        (lambda: BASE.with_image_config('{"config":{"WorkingDir":1}}'), "not an image config"),
+        (lambda: BASE.with_image_config("[" * 200_000), "not an image config"),
         (lambda: llb.oci_layout(""), "no reference"),
         (lambda: llb.local(""), "no name"),
         (lambda: llb.local("a", differ="all"), "differ cannot be"),  # type: ignore[arg-type]
@@ -150,3 +155,8 @@ def test_an_image_config_without_a_platform() -> None:
 
 def test_the_data_of_a_file_is_not_shown() -> None:
     assert "hush" not in repr(llb.mkfile("/f", "hush").with_state(BASE))
+
+
+def test_logins_of_proxies_are_not_shown() -> None:
+    proxy = llb.ProxyEnv(http_proxy="http://u:hush@p", https_proxy="http://u:hush@p", all_proxy="http://u:hush@p")
+    assert "hush" not in repr(proxy)

@@ -267,3 +267,27 @@ def test_modes_follow_the_umask(store: BlobStore) -> None:
         os.umask(old)
     assert store.blob_path(DIGEST).stat().st_mode & 0o777 == 0o640
     assert store.blob_path(DIGEST).parent.stat().st_mode & 0o777 == 0o750
+
+
+def test_a_committed_writer_leaves_the_next_ones_beginning_alone(store: BlobStore) -> None:
+    """The next one looked for the blob just before the first had stored it, and has the same temporary name."""
+    with store.begin_blob(DIGEST, len(DATA), resume=True) as first:
+        first.write(DATA)
+        first.commit()
+        second = store.begin_blob(DIGEST, len(DATA), resume=True)
+    store.delete_blob(DIGEST)
+    with second:
+        second.write(DATA)
+        assert second.commit() == DIGEST
+    assert store.has_blob(DIGEST, len(DATA))
+
+
+def test_a_leftover_that_cannot_be_deleted_does_not_keep_the_others(store: BlobStore) -> None:
+    for number in range(3):
+        store.new_part_path().write_bytes(b"x" * number)
+    folder = store.path / "ingest"
+    (folder / "folder.part").mkdir()
+    for path in folder.iterdir():
+        _age(path, 2 * LEFTOVER_AGE_S)
+    assert store.remove_leftovers() == 3
+    assert _temporary_files(store) == ["folder.part"]

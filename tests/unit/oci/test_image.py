@@ -222,3 +222,44 @@ def test_walk_refuses_schema_1() -> None:
     root = Descriptor(media_types.DOCKER_SCHEMA1_SIGNED, Digest.of(b"x"), 1)
     with pytest.raises(ImageFormatError, match="schema 1"):
         list(walk_image(root, lambda _: None))
+
+
+def test_half_a_character_is_no_text() -> None:
+    """JSON can name one; it could never be written again. Both halves together are a character."""
+    for escape in ("\\ud800", "\\udfff", "\\udc00\\ud83d"):
+        data = b'{"schemaVersion":2,"manifests":[],"annotations":{"k":"' + escape.encode() + b'"}}'
+        with pytest.raises(ImageFormatError, match="is not JSON"):
+            parse_index(data)
+    index = parse_index(b'{"schemaVersion":2,"manifests":[],"annotations":{"k":"\\ud83d\\ude00 \\\\ud800"}}')
+    assert index.annotations == {"k": "\U0001f600 \\ud800"}
+    assert parse_index(index.to_bytes()) == index
+
+
+def test_annotations_are_written_in_one_order() -> None:
+    one, two = {"b": "1", "a": "2"}, {"a": "2", "b": "1"}
+    entries = [Descriptor.of(media_types.OCI_IMAGE_MANIFEST, b"{}").with_annotations(texts) for texts in (one, two)]
+    assert (
+        ImageIndex((entries[0],), annotations=one).to_bytes() == ImageIndex((entries[1],), annotations=two).to_bytes()
+    )
+    manifests = [ImageManifest(entry, (entry,), annotations=entry.annotations) for entry in entries]
+    assert manifests[0].to_bytes() == manifests[1].to_bytes()
+
+
+def test_what_a_document_says_is_shown_short_and_printable() -> None:
+    long = "\x1b[2J" + "x" * 50_000
+    for document in ({"schemaVersion": long}, {"schemaVersion": 2, "mediaType": long}):
+        with pytest.raises(ImageFormatError) as caught:
+            parse_manifest(json.dumps(document).encode(), media_types.OCI_IMAGE_MANIFEST)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 300
+
+
+def test_the_platforms_of_an_index_are_shown_short_and_printable() -> None:
+    platforms = [Platform("\x1b[2J" + "x" * 5000, str(number)) for number in range(1000)]
+    entries = [Descriptor(media_types.OCI_IMAGE_MANIFEST, LAYER.digest, 5, platform=one) for one in platforms]
+    index = ImageIndex((*entries, Descriptor(media_types.OCI_IMAGE_MANIFEST, LAYER.digest, 5)))
+    assert index.offered_platforms.isprintable()
+    assert len(index.offered_platforms) < 10_000
+    good = [Descriptor(media_types.OCI_IMAGE_MANIFEST, LAYER.digest, 5, platform=Platform.parse("linux/arm/v7"))]
+    assert ImageIndex(tuple(good)).offered_platforms == "linux/arm/v7"
+    assert ImageIndex(()).offered_platforms == "none"

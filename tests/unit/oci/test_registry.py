@@ -527,3 +527,26 @@ def test_one_client_in_many_threads(connect: Maker, registry: FakeRegistry, ref:
 def test_module_needs_no_http_library_until_a_client_is_made() -> None:
     program = "import buildkit_client.oci, sys; sys.exit('urllib3' in sys.modules or 'ssl' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_referrers_on_several_pages(connect: Maker, registry: FakeRegistry, ref: Reference) -> None:
+    entries = [Descriptor.of(media_types.OCI_IMAGE_MANIFEST, bytes([number])) for number in range(3)]
+    path = f"/v2/app/referrers/{Digest.of(MANIFEST)}"
+    for number, entry in enumerate(entries):
+        link = {"Link": f'<{path}?page={number}>; rel="next"'} if number < 2 else {}
+        body = ImageIndex((entry, entries[0])).to_bytes()
+        registry.faults.append(Fault("GET", "referrers", status=200, headers=link, body=body))
+    assert connect().list_referrers(ref.with_digest(Digest.of(MANIFEST))) == tuple(entries)
+
+
+def test_pages_without_end(
+    connect: Maker, registry: FakeRegistry, ref: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("buildkit_client.oci.registry._MAX_PAGES", 5)
+    for number in range(50):
+        link = {"Link": f'</v2/app/tags/list?last={number}>; rel="next"'}
+        registry.faults.append(Fault("GET", "tags", status=200, headers=link, body=b'{"tags":[]}'))
+    with pytest.raises(RegistryError) as caught:
+        connect().list_tags(ref)
+    assert caught.value.why == "it has more than 5 pages"
+    assert len(registry.requests("GET", "tags")) == 5

@@ -10,8 +10,8 @@ import pytest
 from buildkit_client.errors import (
     RegistryError,
 )
+from buildkit_client.oci.http_pool import retry_after_s
 from buildkit_client.oci.reference import Reference
-from buildkit_client.oci.registry_http import retry_after_s
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.registry_client import MANIFEST, Maker
 
@@ -89,3 +89,15 @@ def test_long_error_text_is_cut(connect: Maker, registry: FakeRegistry, ref: Ref
     with pytest.raises(RegistryError) as caught:
         connect().get_manifest(ref)
     assert len(caught.value.why) < 600
+
+
+def test_a_date_without_a_time_zone_is_universal_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where this machine's zone is another; "-0000" says that the writer does not know its own."""
+    monkeypatch.setenv("TZ", "Etc/GMT+9")
+    time.tzset()
+    try:
+        moment = email.utils.formatdate(time.time() + 20).replace("GMT", "-0000")
+        assert 15 < retry_after_s(moment) <= 20
+    finally:
+        monkeypatch.undo()
+        time.tzset()

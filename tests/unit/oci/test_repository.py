@@ -13,7 +13,7 @@ from buildkit_client.oci import media_types
 from buildkit_client.oci.archive import OciArchive, import_oci_archive
 from buildkit_client.oci.descriptor import Descriptor, Platform
 from buildkit_client.oci.digest import Digest
-from buildkit_client.oci.image import ImageManifest
+from buildkit_client.oci.image import ImageIndex, ImageManifest
 from buildkit_client.oci.layout import ImageLayout
 from buildkit_client.oci.reference import Reference
 from buildkit_client.oci.registry import RegistryClient
@@ -103,6 +103,20 @@ def test_a_manifest_of_another_size_than_the_index_says(
     registry.add_manifest("app", index, media_types.OCI_INDEX)
     with pytest.raises(RegistryError) as caught:
         OciArchive(blobs, blobs.resolve(Digest.of(index)))
+    assert "its descriptor says" in caught.value.why
+
+
+def test_a_manifest_that_is_named_twice_with_two_sizes(blobs: RepositoryBlobs, registry: FakeRegistry) -> None:
+    """The archive's length follows from the sizes, so a wrong one would spoil all that comes behind it."""
+    config = Descriptor.of(media_types.OCI_CONFIG, b"{}")
+    data = ImageManifest(config, (), media_type="").to_bytes()
+    one = Descriptor.of(media_types.OCI_IMAGE_MANIFEST, data)
+    two = Descriptor(media_types.DOCKER_IMAGE_MANIFEST, one.digest, one.size_bytes + 512)
+    registry.add_manifest("app", data, media_types.OCI_IMAGE_MANIFEST)
+    registry.blobs["app", config.digest] = b"{}"
+    registry.add_manifest("app", ImageIndex((one, two)).to_bytes(), media_types.OCI_INDEX, "1")
+    with pytest.raises(RegistryError) as caught:
+        OciArchive(blobs, blobs.resolve())
     assert "its descriptor says" in caught.value.why
 
 

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 import traceback
+import urllib.parse
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Literal
 
 import pytest
 
+from buildkit_client.cli.build_options import parse_tls_contexts
 from buildkit_client.errors import BuildKitError, CredentialsError, OptionError, RegistryError
 from buildkit_client.oci import realm as realm_rules
 from buildkit_client.oci.credentials import Credentials
+from buildkit_client.oci.http_pool import _needs_no_proxy
 from buildkit_client.oci.token import HostSecurity, HttpOptions, Token, fetch_token
 from tests.support.certificates import Authority
 from tests.support.fake_token_server import FakeTokenServer, Reply
@@ -570,3 +573,55 @@ def test_http_library_is_imported_late() -> None:
     code = "import sys, buildkit_client.oci.token, buildkit_client.oci.credentials; print('urllib3' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "is_direct"),
+    [
+        ("10.0.0.0/8", True),
+        ("x, 10.1.2.3/32", True),
+        ("10.1.2.3", True),
+        ("11.0.0.0/8", False),
+        ("fd00::/8", False),
+        ("10.1.2.3/33", False),
+    ],
+)
+def test_no_proxy_for_a_range_of_addresses(no_proxy: str, is_direct: bool) -> None:
+    parts = urllib.parse.urlsplit("https://10.1.2.3:5000/v2/")
+    assert _needs_no_proxy(parts, HttpOptions(proxies={"https": "proxy:1", "no_proxy": no_proxy})) == is_direct
+
+
+# -- the flag --registry-auth-tlscontext
+
+
+def contexts(*texts: str) -> HttpOptions:
+    return HttpOptions(hosts=parse_tls_contexts(texts))
+
+
+def test_the_flags_authority_and_certificate_reach_a_token_server(tmp_path: Path) -> None:
+    """Over real TLS: the server's certificate is of a private authority, and it demands one of ours."""
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("server")
+    own_cert, own_key = authority.issue("client")
+    with FakeTokenServer(GOOD, tls=(str(cert), str(key)), client_ca=authority.path) as server:
+        ca = f"host=127.0.0.1:5000,ca={authority.path}"
+        pair = f"host=127.0.0.1:5000,cert={own_cert},key={own_key}"
+        for http in (contexts(f"{ca},cert={own_cert},key={own_key}"), contexts(ca, pair), contexts(pair, ca)):
+            assert fetch(server, BOB, http=http).token == "good-token"
+        count = len(server.requests)
+        assert "its certificate is not trusted" in failure(server, BOB, http=contexts(pair)).why
+        assert (
+            "its certificate is not trusted"
+            in failure(server, BOB, http=contexts(f"host=other.test,ca={authority.path}")).why
+        )
+        failure(server, BOB, http=contexts(ca))  # no certificate to show
+        assert len(server.requests) == count
+
+
+def test_the_flag_can_switch_verification_off_for_one_registry(tmp_path: Path) -> None:
+    cert, key = Authority(tmp_path).issue("server", hosts=("other.test",), days=(-9, -2))
+    with FakeTokenServer(GOOD, tls=(str(cert), str(key))) as server:
+        assert fetch(server, BOB, http=contexts("host=127.0.0.1:5000,insecure=true")).token == "good-token"
+        count = len(server.requests)
+        assert "certificate" in failure(server, BOB, http=contexts("host=127.0.0.1:5001,insecure=true")).why
+        assert len(server.requests) == count

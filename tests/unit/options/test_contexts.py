@@ -242,3 +242,15 @@ def test_an_address_given_as_text_is_sent_as_it_is(context):
 
 def test_a_dockerfiles_bytes_that_are_no_utf8_are_kept():
     assert DockerfileText("LABEL a=\udce9").data == b"LABEL a=\xe9"
+
+
+def test_an_input_in_a_folder_comes_with_the_folder():
+    definition = InputFile("docker/./web/Dockerfile", b"FROM scratch").to_proto()
+    made = ops_pb2.Op.FromString(getattr(definition, "def")[0])
+    folder, file = made.file.actions
+    assert (folder.mkdir.path, folder.mkdir.makeParents, folder.input, folder.output) == ("/docker/web", True, -1, -1)
+    assert (file.mkfile.path, file.input, file.output) == ("/docker/web/Dockerfile", 0, 0)
+
+
+def test_the_login_in_an_address_is_not_shown():
+    assert "hush" not in repr(DockerfileFrontend(context="https://me:hush@host.test/app.git"))

@@ -27,4 +27,6 @@ def test_values_cannot_be_changed():
 def test_an_agent_needs_a_path():
     with pytest.raises(OptionError) as caught:
         SshAgent("")
+    with pytest.raises(OptionError, match="needs the path"):
+        SshAgent(Path())
     assert "SSH_AUTH_SOCK" in caught.value.hint

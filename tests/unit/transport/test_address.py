@@ -94,6 +94,9 @@ def test_addresses_are_read(text, expected):
         ("ssh://foo?bar", 'extra query after the host: "bar"'),
         ("ssh://foo#bar", 'extra fragment after the host: "bar"'),
         ("ssh://foo:abc", 'invalid port ":abc" after host'),
+        ("tcp://a..b:1", "between the dots of a host name"),
+        ("tcp://" + "a" * 64 + ".test:1", "between the dots of a host name"),
+        ("docker://.b:1", "between the dots of a host name"),
         ("ssh://-oProxyCommand=x", "unsupported host name"),
         ("ssh://$(reboot)", "unsupported host name"),
         ("ssh://-l@foo", "unsupported user name"),
@@ -164,3 +167,8 @@ def test_environment_names_the_default():
     assert default_address({}) == DEFAULT_ADDRESS
     assert default_address({"BUILDKIT_HOST": "tcp://a:1"}) == "tcp://a:1"
     assert default_address({"BUILDKIT_HOST": ""}) == DEFAULT_ADDRESS
+
+
+@pytest.mark.parametrize("host", ["a.test.", "a" * 63 + ".test", "127.0.0.1", "x_y"])
+def test_host_names_that_can_be(host):
+    assert parse_address(f"tcp://{host}:1").host == host

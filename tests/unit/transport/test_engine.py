@@ -156,6 +156,9 @@ def test_an_engine_that_goes_away_is_told(tmp_path):
         (b"HTTP/1.1 403 Forbidden\r\n\r\nno", "answered 403 to /grpc: no"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "no Docker Engine answers there: b'SSH-2.0-OpenSSH_9.2"),
         (b"HTTP/1.1 x y\r\nContent-Length: z\r\n\r\n", "answered 0 to /grpc"),
+        (b"HTTP/1.1 %s y\r\nContent-Length: 0\r\n\r\n" % (b"9" * 5000), "answered 0 to /grpc"),
+        (b"HTTP/1.1 500 y\r\nContent-Length: %s\r\n\r\nno" % (b"9" * 5000), "answered 500 to /grpc: no"),
+        (b"HTTP/1.1 500 y\r\n\r\n" + b"[" * 200_000, "answered 500 to /grpc: [["),
         (b"HTTP/1.1 200", "it closed the connection"),
         (b"", "it closed the connection"),
     ],
@@ -371,7 +374,7 @@ def test_plain_text_where_frames_should_be_is_the_reason(tmp_path):
         (tmp_path / "docker.sock").unlink()
 
 
-@pytest.mark.parametrize("answer", [b"[]", b"{", b'{"Id": 7}', b'{"Id": "../x"}'])
+@pytest.mark.parametrize("answer", [b"[]", b"{", b"[" * 200_000, b'{"Id": 7}', b'{"Id": "../x"}'])
 def test_an_id_that_is_none_is_refused(tmp_path, answer):
     head = b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n" % len(answer)
     with standing_in(tmp_path, head + answer) as (_, found):
@@ -386,3 +389,10 @@ def test_a_container_that_is_not_there(tmp_path):
         with carried(ExecCarrier(found, "box")) as (near, failures):
             assert near.recv(1) == b""
         assert "answered 404 to /containers/box/exec" in failures[0].why
+
+
+def test_a_host_that_no_name_can_have():
+    for host in ("\u00fc" * 60, "a" * 70):
+        with pytest.raises(CarrierError) as caught:
+            Engine(host=host, port=2375).connect()
+        assert caught.value.failure.phase == "resolve"

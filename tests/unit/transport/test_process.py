@@ -195,3 +195,30 @@ def test_what_a_command_prints_instead_of_http2_is_found_out():
     failure = carried.carrier.unanswered()
     assert "printed something else than HTTP/2: Welcome to the builder!" in failure.why
     assert "login script" in failure.hint
+
+
+def test_a_command_that_never_stops_printing_is_not_read_to_the_end(tmp_path):
+    """It is run once more to see what it prints; a machine that is not ours could fill our memory with that."""
+    count = tmp_path / "count"
+    code = f"""
+import os, signal, sys
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+total = 0
+while True:
+    total += os.write(1, b"Welcome! " * 4096)
+    with open({str(count)!r}, "w") as file:
+        file.write(str(total))
+"""
+    carrier = CommandCarrier((sys.executable, "-c", code))
+    started = time.monotonic()
+    failure = carrier.unanswered()
+    assert "printed something else than HTTP/2: Welcome! Welcome!" in failure.why
+    assert len(failure.why) < 2 * STDERR_BYTES + len(code)
+    assert time.monotonic() - started < 4
+    assert int(count.read_text() or "0" if count.exists() else "0") < 1 << 20
+
+
+def test_what_a_command_prints_before_it_hangs_is_told(monkeypatch):
+    monkeypatch.setattr(process_module, "_PROBE_S", 0.5)
+    carrier = CommandCarrier(("sh", "-c", "echo Welcome; sleep 60"))
+    assert carrier.unanswered().why.endswith("printed something else than HTTP/2: Welcome")

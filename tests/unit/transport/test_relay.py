@@ -178,3 +178,19 @@ def test_it_goes_on_after_a_connection_that_could_not_be_accepted(monkeypatch):
                 stream.sendall(b"x")
                 assert stream.recv(1) == b"x"
         assert left == []
+
+
+class Torn:
+    """Its connection to the daemon breaks where nobody expected that."""
+
+    def carry(self, stream):
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    def unanswered(self):
+        return Failure("handshake", "silence")
+
+
+def test_an_error_of_the_system_is_a_failure_too():
+    with relaying(Torn()) as relay, connect(relay) as stream:
+        assert stream.recv(1) == b""
+        assert relay.explain() == Failure("connect", "Connection reset by peer")
