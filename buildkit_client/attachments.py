@@ -17,9 +17,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from buildkit_client.errors import BuildKitError, OptionError
 from buildkit_client.oci.credentials import CredentialsProvider, DockerConfig, default_docker_config_path
-from buildkit_client.oci.descriptor import Descriptor
-from buildkit_client.oci.layout import ImageLayout
-from buildkit_client.options import OutputLayout
 from buildkit_client.options.local_directory import LocalDirectory
 from buildkit_client.options.needs import Needs
 from buildkit_client.session.auth import AuthService, wants_client_tokens
@@ -29,6 +26,7 @@ from buildkit_client.session.filesync import FileSyncService
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from buildkit_client.oci.layout import ImageLayout
     from buildkit_client.options import Exporter
     from buildkit_client.session.call import StreamHandler, UnaryHandler
     from buildkit_client.session.filesend import Receiver
@@ -95,7 +93,13 @@ class Attachments:
         )
         self.unary.update(auth.methods())
         self._services.append(auth)
-        self._stores = {OCI_STORE_PREFIX + name: ContentStore(ImageLayout(path)) for name, path in self.layouts.items()}
+        self._stores: dict[str, ContentStore] = {}
+        if self.layouts:
+            from buildkit_client.oci.layout import ImageLayout  # noqa: PLC0415 - few builds read one
+
+            self._stores |= {
+                OCI_STORE_PREFIX + name: ContentStore(ImageLayout(path)) for name, path in self.layouts.items()
+            }
         if self.layout is not None:
             self._stores[EXPORT_STORE_ID] = ContentStore(self.layout, writable=True)
         self.streaming.update(ContentService(self._stores).methods())
@@ -157,6 +161,8 @@ class Attachments:
 
     def _add_chosen(self, first: int, exporters: Sequence[Exporter]) -> None:
         """Receive what exporters send that were chosen while the build ran; their ids follow those of the request."""
+        from buildkit_client.options import OutputLayout  # noqa: PLC0415 - few builds choose late
+
         for index, exporter in enumerate(exporters, first):
             if isinstance(exporter.output, OutputLayout):
                 raise OptionError(
@@ -169,6 +175,8 @@ class Attachments:
         """Receive what an exporter sends to us, if it does."""
         if exporter.output is None:
             return
+        from buildkit_client.options import OutputLayout  # noqa: PLC0415 - for builds that send us something
+
         if isinstance(exporter.output, OutputLayout):
             if self.layout is not None:
                 raise OptionError(
@@ -176,6 +184,8 @@ class Attachments:
                     why="the daemon has one store of that kind for a session",
                     hint="write the others as tar files, or copy them afterwards",
                 )
+            from buildkit_client.oci.layout import ImageLayout  # noqa: PLC0415 - few builds write one
+
             self.layout = ImageLayout(exporter.output.path, create=True)
             return
         from buildkit_client.session.receivers import place_of, receiver_for  # noqa: PLC0415 - for few builds
@@ -233,7 +243,12 @@ class Attachments:
 
         Reference: client/solve.go, the handling of ``containerimage.descriptor``.
         """
-        if self.layout is None or not any(isinstance(one.output, OutputLayout) for one in exporters):
+        if self.layout is None:
+            return
+        from buildkit_client.oci.descriptor import Descriptor  # noqa: PLC0415 - few builds write a layout
+        from buildkit_client.options import OutputLayout  # noqa: PLC0415
+
+        if not any(isinstance(one.output, OutputLayout) for one in exporters):
             return
         text = response.get("containerimage.descriptor", "")
         if text:

@@ -16,9 +16,6 @@ from buildkit_client.attachments import Attachments
 from buildkit_client.errors import (
     DaemonError,
 )
-from buildkit_client.image_layouts import resolve_layout_contexts
-from buildkit_client.oci.layout import ImageLayout
-from buildkit_client.options import RawFrontend
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.requirements import PRUNE_DESCRIPTION, PRUNE_LIMITS, require
 from buildkit_client.running import running_build, start_session
@@ -93,7 +90,11 @@ class Client:
         Raises:
             ConnectError: The daemon cannot be reached.
         """
-        export_layout = ImageLayout(layout, create=True) if layout is not None else None
+        export_layout = None
+        if layout is not None:
+            from buildkit_client.oci.layout import ImageLayout  # noqa: PLC0415 - few sessions have one
+
+            export_layout = ImageLayout(layout, create=True)
         return start_session(self._channel, Attachments(options, layout=export_layout), shared_key)
 
     @contextmanager
@@ -196,6 +197,9 @@ class Client:
 
     def _subrequest(self, build: Frontend, name: str, options: SolveOptions) -> Mapping[str, bytes]:
         """Run a frontend's sub-request and return its metadata."""
+        from buildkit_client.image_layouts import resolve_layout_contexts  # noqa: PLC0415
+        from buildkit_client.options import RawFrontend  # noqa: PLC0415
+
         answers: list[GatewayResult] = []
         needs = build.needs()
         layouts = {**needs.layouts, **options.get("layouts", {})}

@@ -8,18 +8,15 @@ Reference: client/solve.go.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
 from buildkit_client.attachments import Attachments
 from buildkit_client.errors import BuildKitError, ConnectionLostError, LocalProtocolError, OptionError, SolveError
-from buildkit_client.image_layouts import resolve_layout_contexts
-from buildkit_client.local_cache import PreparedCaches, prepare_caches
-from buildkit_client.options import OutputLayout, RawFrontend
 from buildkit_client.options.needs import Needs
 from buildkit_client.progress.model import StatusUpdate, Vertex
 from buildkit_client.requirements import features_of, require
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from buildkit_client.gateway import BuildFunction
+    from buildkit_client.local_cache import PreparedCaches
     from buildkit_client.options import Frontend
     from buildkit_client.transport.channel import Channel
 
@@ -83,7 +81,7 @@ class BuildSession:
 class RunningBuild:
     """A build in progress; made by :meth:`Client.start_solve`."""
 
-    def __init__(self, solve: Solve, session: BuildSession, spec: SolveSpec, caches: PreparedCaches) -> None:
+    def __init__(self, solve: Solve, session: BuildSession, spec: SolveSpec, caches: PreparedCaches | None) -> None:
         self._solve = solve
         self._caches = caches
         self._session = session
@@ -122,7 +120,8 @@ class RunningBuild:
             if isinstance(exc, SolveError):
                 exc.why = exc.why or attachments.hindrance()
             raise
-        self._caches.finish(result.exporter_response)
+        if self._caches is not None:
+            self._caches.finish(result.exporter_response)
         attachments.finish(self._spec.exporters, result.exporter_response)
         return result
 
@@ -197,25 +196,29 @@ def running_build(
         _check_shared(session, served, wanted)
         _check_alive(session)
     spec = SolveSpec(build=build, attrs=attrs or {}, **wanted)
-    caches = prepare_caches(spec.cache_imports, spec.cache_exports)
+    caches = None
+    if spec.cache_imports or spec.cache_exports:
+        from buildkit_client.local_cache import prepare_caches  # noqa: PLC0415 - loaded by builds with caches alone
+
+        caches = prepare_caches(spec.cache_imports, spec.cache_exports)
     with ExitStack() as stack:
         if session is None:
             attachments = Attachments(served, needs=needs, exporters=spec.exporters)
             session = stack.enter_context(start_session(channel, attachments))
         _check_needs(session, needs)
-        session._attachments.add_stores(caches.stores)
+        if caches is not None:
+            session._attachments.add_stores(caches.stores)
+            spec = replace(spec, cache_imports=caches.imports, cache_exports=caches.exports)
         spec = replace(
             spec,
             build=_resolved(spec.build, session._attachments.layouts),
-            cache_imports=caches.imports,
-            cache_exports=caches.exports,
             frontend_inputs={**needs.inputs, **spec.frontend_inputs},
         )
         yield from _solving(channel, session, spec, ref, caches)
 
 
 def _solving(
-    channel: Channel, session: BuildSession, spec: SolveSpec, ref: str, caches: PreparedCaches
+    channel: Channel, session: BuildSession, spec: SolveSpec, ref: str, caches: PreparedCaches | None
 ) -> Iterator[RunningBuild]:
     attachments = session._attachments
     request = spec.to_request(
@@ -237,6 +240,9 @@ def _resolved(build: Frontend | Graph | None, layouts: Mapping[str, Path]) -> Fr
     """Return what describes the build, with the digest of every image layout that a context names by tag."""
     if build is None or isinstance(build, Graph) or not layouts:
         return build
+    from buildkit_client.image_layouts import resolve_layout_contexts  # noqa: PLC0415 - few builds read one
+    from buildkit_client.options import RawFrontend  # noqa: PLC0415
+
     return RawFrontend(build.name, resolve_layout_contexts(build.to_attrs(), layouts), unchecked=True)
 
 
@@ -250,7 +256,12 @@ def _report_with_logins(attachments: Attachments, on_status: OnStatus, update: S
     if lines:
         now = time.time_ns()
         steps = (
-            Vertex(digest=f"sha256:{sha256(line.encode()).hexdigest()}", name=line, started_ns=now, completed_ns=now)
+            Vertex(
+                digest=f"sha256:{hashlib.sha256(line.encode()).hexdigest()}",
+                name=line,
+                started_ns=now,
+                completed_ns=now,
+            )
             for line in lines
         )
         on_status(StatusUpdate(vertexes=tuple(steps)))
@@ -267,6 +278,8 @@ def _check_shared(session: BuildSession, served: SessionOptions, wanted: SpecOpt
             "directories, secrets and SSH agents belong to the session when one is given",
             hint="give them to open_session",
         )
+    from buildkit_client.options import OutputLayout  # noqa: PLC0415 - few sessions are shared
+
     for exporter in wanted.get("exporters", ()):
         if exporter.output is not None and not isinstance(exporter.output, OutputLayout):
             raise OptionError(

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from buildkit_client._proto import control_pb2
 from buildkit_client.errors import BuildCancelledError, BuildKitError, BuildPhase, ConnectionLostError, SolveError
@@ -169,18 +169,16 @@ class SolveSpec:
         return request
 
 
-@dataclass(frozen=True, slots=True)
-class _StatusEnded:
+class _StatusEnded(NamedTuple):
     """The Status stream is at its end, or what came last cannot be read."""
 
     error: Exception | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Returned:
+class _Returned(NamedTuple):
     """The Solve call is over."""
 
-    exporter_response: Mapping[str, str] = field(default_factory=dict)
+    exporter_response: Mapping[str, str]
     error: BaseException | None = None
 
 
@@ -303,7 +301,7 @@ class Solve:
             with self.channel.translated():
                 returned = _Returned(dict(future.result().ExporterResponse))
         except BuildKitError as exc:
-            returned = _Returned(error=(self.inner_error and self.inner_error()) or exc)
+            returned = _Returned({}, (self.inner_error and self.inner_error()) or exc)
         self._events.put(returned)
 
     def _lose(self, silence_s: float) -> None:

@@ -14,12 +14,15 @@ Reference: convox/convox provider/k8s/build.go, BuildExport and BuildImport.
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
 
 from convox.archive_file import Compression, ExportFormat, packing_sink
+from convox.archive_frames import END_OF_TAR, PRIVATE_MODE, TarFormat, blob_places, image_frames, padding
 from convox.archive_kept import Kept, keep, read_kept
+from convox.archive_part import DamagedPartError, EarlierPart
 from convox.archive_reader import LOG_NAME, ReadExport, read_export
 from convox.archive_record import MAX_RELEASES, RECORD_NAME, RELEASES_NAME, record_bytes, releases_bytes
 from convox.errors import ArchiveError, ManifestError, UsageError
@@ -28,18 +31,14 @@ from convox.models import Build, BuildStatus, Release
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from buildkit_client.oci import Descriptor, Digest, OciArchive
-    from convox.archive_file import ByteSink
     from convox.archive_images import ByteReader, ImageSource
     from convox.store import Store
 
-TAR_BLOCK_BYTES = 512
-
 _REF_NAME = "org.opencontainers.image.ref.name"  # image-spec, annotations.md
 _CONTAINERD_NAME = "io.containerd.image.name"  # containerd images/annotations.go, AnnotationImageName
-_PRIVATE_MODE = 0o600
-_FOLDER_MODE = 0o700
 
 
 def export_build(
@@ -51,6 +50,7 @@ def export_build(
     file_format: ExportFormat = "convox",
     compression: Compression = "gzip",
     epoch: int | None = None,
+    resume_in: Path | None = None,
 ) -> None:
     """Write a build as a file.
 
@@ -65,6 +65,8 @@ def export_build(
         compression: How the file is packed.
         epoch: Seconds since 1970; the file's time, and the latest time that the record may have in it. None takes the
             time at which the build ended.
+        resume_in: The folder of ``out``, where that is a file, open for reading too, that may hold what an earlier
+            export has left: blobs that are in it are not asked for again. None writes without looking.
 
     Raises:
         ArchiveError: The build has no images, or one of them is gone.
@@ -81,23 +83,61 @@ def export_build(
     own = [one for one in store.list_releases(build.app, limit=MAX_RELEASES) if one.build == build.id]
     releases = releases_bytes([replace(one, created=_not_after(one.created, epoch)) for one in own], kept.releases)
     log_bytes = sum(map(len, read_log(store.logs_dir, build.app, build.id)))
-    sink = packing_sink(out, compression)
-    tar = _TarWriter(sink, _end_of(build) if epoch is None else epoch)
-    tar.add_file(RECORD_NAME, len(record), [record], mode=_PRIVATE_MODE)
-    wanted = [blob for archive in archives.values() for blob in archive.blobs.items()]
-    with contextlib.closing(source.read_blobs(wanted)) as blobs:
-        if file_format == "oci":
-            tar.add_members(_chunks(archives[""].members(), blobs))
-        else:
-            tar.add_folder("", mode=_FOLDER_MODE)  # Convox walks a folder and cuts that folder's own name off
-            for name, archive in archives.items():
-                tar.add_file(name, archive.size_bytes, _chunks(archive.frames(), blobs))
-    if releases:
-        tar.add_file(RELEASES_NAME, len(releases), [releases], mode=_PRIVATE_MODE)
-    if log_bytes:
-        tar.add_file(LOG_NAME, log_bytes, _log_chunks(store, build, log_bytes), mode=_PRIVATE_MODE)
-    tar.end()
-    sink.finish()
+    tar = TarFormat(_end_of(build) if epoch is None else epoch)
+    frames = [*tar.file(RECORD_NAME, record), *image_frames(tar, archives)]
+    sizes = {digest: size for archive in archives.values() for digest, size in archive.blobs.items()}
+    places = blob_places(frames, sizes)
+
+    def write(earlier: EarlierPart | None) -> None:
+        sink = packing_sink(out, compression)
+        with contextlib.closing(source.read_blobs(places, earlier)) as blobs:
+            for chunk in _chunks(frames, blobs):
+                sink.write(chunk)
+        for chunk in tar.file(RELEASES_NAME, releases) if releases else ():
+            sink.write(chunk)
+        if log_bytes:
+            sink.write(tar.header(LOG_NAME, log_bytes, mode=PRIVATE_MODE))
+            for chunk in _log_chunks(store, build, log_bytes):
+                sink.write(chunk)
+            sink.write(padding(log_bytes))
+        sink.write(END_OF_TAR)
+        sink.finish()
+
+    if resume_in is None:
+        write(None)
+        return
+    try:
+        with _earlier(out, compression, resume_in, frames) as earlier:
+            write(earlier)
+    except DamagedPartError:
+        _empty(out)
+        write(None)
+
+
+@contextlib.contextmanager
+def _earlier(
+    out: BinaryIO, compression: Compression, folder: Path, frames: Iterable[bytes | Digest]
+) -> Iterator[EarlierPart | None]:
+    """Open what an earlier export of the same build has left; what another one left is deleted."""
+    if not os.fstat(out.fileno()).st_size:  # as of pipes and devices too
+        yield None
+        return
+    head = bytearray()
+    for frame in frames:
+        if not isinstance(frame, bytes):
+            break
+        head += frame
+    with contextlib.closing(EarlierPart(out, compression, folder)) as earlier:
+        if earlier.begins_with(head):
+            yield earlier
+            return
+    _empty(out)
+    yield None
+
+
+def _empty(out: BinaryIO) -> None:
+    out.seek(0)
+    out.truncate()
 
 
 def import_build(stream: ByteReader, site: ImportSite) -> tuple[Build, Release]:
@@ -244,46 +284,6 @@ def _clamped(build: Build, epoch: int | None) -> Build:
 
 def _not_after(time: datetime | None, epoch: int | None) -> datetime | None:
     return time if time is None or epoch is None else min(time, datetime.fromtimestamp(epoch, UTC))
-
-
-class _TarWriter:
-    """Writes members one after the other; each is of the same owner and time.
-
-    Args:
-        sink: Takes the bytes.
-        mod_time_s: Time of every member, seconds since 1970.
-    """
-
-    def __init__(self, sink: ByteSink, mod_time_s: int) -> None:
-        self._sink = sink
-        self._mod_time_s = mod_time_s
-
-    def add_file(self, name: str, size_bytes: int, chunks: Iterable[bytes], *, mode: int = 0o644) -> None:
-        """Write a file of a known length."""
-        self._header(name, size_bytes, mode=mode)
-        for chunk in chunks:
-            self._sink.write(chunk)
-        self._sink.write(bytes(-size_bytes % TAR_BLOCK_BYTES))
-
-    def add_folder(self, name: str, *, mode: int) -> None:
-        """Write a folder's entry."""
-        self._header(name, 0, mode=mode, is_directory=True)
-
-    def add_members(self, chunks: Iterable[bytes]) -> None:
-        """Write members that come with their headers."""
-        for chunk in chunks:
-            self._sink.write(chunk)
-
-    def end(self) -> None:
-        """Write the end mark."""
-        self._sink.write(bytes(2 * TAR_BLOCK_BYTES))
-
-    def _header(self, name: str, size_bytes: int, *, mode: int, is_directory: bool = False) -> None:
-        from buildkit_client.oci import tar_header  # noqa: PLC0415 (not needed by every command)
-
-        self._sink.write(
-            tar_header(name, size_bytes, is_directory=is_directory, mode=mode, mod_time_s=self._mod_time_s)
-        )
 
 
 def _chunks(frames: Iterable[bytes | Digest], blobs: Iterator[Iterator[bytes]]) -> Iterator[bytes]:

@@ -27,10 +27,13 @@ COMPRESSIONS: tuple[Compression, ...] = ("gzip", "zstd", "none")
 ExportFormat = Literal["convox", "oci"]
 FORMATS: tuple[ExportFormat, ...] = ("convox", "oci")
 
-_STORED_BYTES = 0xFFFF
+STORED_BYTES = 0xFFFF
 """The most bytes that a stored block of deflate holds."""
-_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # deflate, no time, no name, from an unknown system
+STORED_HEADER_BYTES = 5
+GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # deflate, no time, no name, from an unknown system
 _PART_SUFFIX = ".part"
+_KEPT_FROM_BYTES = 1 << 20
+_RESUME_HINT = "run the same command again: it goes on from where it stopped"
 
 
 def choose_format(given: str | None) -> ExportFormat:
@@ -107,7 +110,7 @@ class _StoredGzip:
         self._pending = bytearray()
         self._crc = 0
         self._size = 0
-        out.write(_GZIP_HEADER)
+        out.write(GZIP_HEADER)
 
     def write(self, data: bytes) -> None:
         self._crc = zlib.crc32(data, self._crc)
@@ -115,15 +118,15 @@ class _StoredGzip:
         parts: list[bytes | memoryview] = []
         rest = memoryview(data)
         if self._pending:
-            missing = _STORED_BYTES - len(self._pending)
+            missing = STORED_BYTES - len(self._pending)
             self._pending += rest[:missing]
             rest = rest[missing:]
-            if len(self._pending) == _STORED_BYTES:
-                parts += (_stored_header(_STORED_BYTES), bytes(self._pending))
+            if len(self._pending) == STORED_BYTES:
+                parts += (_stored_header(STORED_BYTES), bytes(self._pending))
                 self._pending.clear()
-        while len(rest) >= _STORED_BYTES:
-            parts += (_stored_header(_STORED_BYTES), rest[:_STORED_BYTES])
-            rest = rest[_STORED_BYTES:]
+        while len(rest) >= STORED_BYTES:
+            parts += (_stored_header(STORED_BYTES), rest[:STORED_BYTES])
+            rest = rest[STORED_BYTES:]
         self._pending += rest
         if parts:
             self._out.write(b"".join(parts))
@@ -165,7 +168,7 @@ class _Plain:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, *, resumes: bool = False) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name when the block ends well; else nothing is left of it.
 
     What lies under the name until then stays as it is. A symbolic link keeps leading to the file. A pipe or device is
@@ -173,9 +176,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     Args:
         path: The file; its folder must be there.
+        resumes: Begin with what a killed process left of the same file, and leave as much when the block ends with an
+            error of a registry or builder, or is interrupted; the error says so. Less than 1 MiB is not kept.
 
     Yields:
-        The stream.
+        The stream, at its start. The file ends where the stream is when the block ends.
 
     Raises:
         ArchiveError: The file cannot be written.
@@ -194,25 +199,46 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             yield special
         return
     with writing(path):
-        _remove_leftovers(path)
         part = stream = None
         try:
             with uninterrupted():  # else Ctrl-C could come when there is a file, and nobody yet who would delete it
-                part, stream = _open_part(path)
+                part, stream = _take_leftovers(path, keeps_one=resumes) or _open_part(path)
             with stream:
                 if mode is not None:
                     os.fchmod(stream.fileno(), stat.S_IMODE(mode))
                 yield stream
+                stream.truncate()
                 stream.flush()
                 os.fsync(stream.fileno())
                 part.rename(path)
-        except BaseException:
+        except BaseException as exc:
             if part is not None and stream is not None:
-                part.unlink(missing_ok=True)
+                if resumes and _is_kept(part, exc):
+                    _add_hint(exc)
+                else:
+                    part.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # a full disk fails the flush of bytes nobody wants
                     stream.close()
             raise
         _sync_folder(path.parent)
+
+
+def _is_kept(part: Path, exc: BaseException) -> bool:
+    """Whether a part is worth keeping after an error: another attempt may help, and there is enough of it."""
+    from buildkit_client.errors import BuildKitError  # noqa: PLC0415 (only where something went wrong)
+
+    with contextlib.suppress(OSError):
+        return isinstance(exc, BuildKitError | KeyboardInterrupt) and part.stat().st_size >= _KEPT_FROM_BYTES
+    return False
+
+
+def _add_hint(exc: BaseException) -> None:
+    from buildkit_client.errors import BuildKitError  # noqa: PLC0415 (only where something went wrong)
+
+    if isinstance(exc, BuildKitError):
+        exc.hint = "; ".join(filter(None, (exc.hint, _RESUME_HINT)))
+    else:
+        exc.add_note(_RESUME_HINT)
 
 
 @contextlib.contextmanager
@@ -234,26 +260,42 @@ def _open_part(path: Path) -> tuple[Path, BinaryIO]:
     """Open a temporary file beside a file, locked as long as its writer lives."""
     while True:
         part = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_PART_SUFFIX}")
-        stream = os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb")
+        stream = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb")
         fcntl.flock(stream, fcntl.LOCK_EX)
         if os.fstat(stream.fileno()).st_nlink:
             return part, stream
         stream.close()  # another export took it for a leftover before it was locked
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Delete temporary files of this file whose writers are gone: nobody holds their lock."""
+def _take_leftovers(path: Path, *, keeps_one: bool) -> tuple[Path, BinaryIO] | None:
+    """Delete temporary files of this file whose writers are gone: nobody holds their lock.
+
+    Args:
+        path: The file.
+        keeps_one: Open one of them, locked, in place of deleting it.
+    """
+    kept = None
     prefix = f".{path.name}."
     for entry in path.parent.iterdir():
         if not (entry.name.startswith(prefix) and entry.name.endswith(_PART_SUFFIX)):
             continue
         with contextlib.suppress(OSError):
-            descriptor = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = os.open(entry, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                entry.unlink()
+                if keeps_one and kept is None and _is_own(os.fstat(descriptor)):
+                    kept, descriptor = (entry, os.fdopen(descriptor, "wb")), -1
+                else:
+                    entry.unlink()
             finally:
-                os.close(descriptor)
+                if descriptor >= 0:
+                    os.close(descriptor)
+    return kept
+
+
+def _is_own(file: os.stat_result) -> bool:
+    """Whether nobody else can have a hand in a file: in a folder for all, anybody can make one of any name."""
+    return stat.S_ISREG(file.st_mode) and file.st_uid == os.geteuid() and file.st_nlink == 1
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,9 +15,11 @@ import shutil
 import tempfile
 from collections import Counter
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from convox.archive_part import DamagedPartError
 from convox.errors import ArchiveError
 from convox.private_files import make_private_folder
 from convox.transfer_tally import TransferTally
@@ -35,8 +37,11 @@ if TYPE_CHECKING:
         RegistryReader,
         StagedArchive,
     )
+    from convox.archive_frames import BlobPlace
+    from convox.archive_part import EarlierPart
 
 _CHUNK_BYTES = 1 << 20
+_RESUME_FROM_BYTES = 1 << 20
 _MAX_MEMBERS = 2_000
 """The most files in an image's archive; there is one for each layer, and a few more."""
 
@@ -67,11 +72,13 @@ class ImageSource(Protocol):
             BuildKitError: It cannot be read.
         """
 
-    def read_blobs(self, blobs: Sequence[tuple[Digest, int]]) -> Generator[Iterator[bytes]]:
+    def read_blobs(self, blobs: Sequence[BlobPlace], earlier: EarlierPart | None = None) -> Generator[Iterator[bytes]]:
         """Yield the bytes of many blobs, in order; see :func:`buildkit_client.oci.read_ahead`.
 
         Args:
-            blobs: Digest and length of each; one may come several times.
+            blobs: The blobs; one may come several times.
+            earlier: What an earlier export has left, for a source that is slower than that. A blob that turns out to
+                be another one there raises :class:`~convox.archive_part.DamagedPartError`.
         """
 
 
@@ -167,11 +174,15 @@ class LayoutSource:
             )
         return descriptor.without_context()
 
-    def read_blobs(self, blobs: Sequence[tuple[Digest, int]]) -> Generator[Iterator[bytes]]:
+    def read_blobs(
+        self,
+        blobs: Sequence[BlobPlace],
+        earlier: EarlierPart | None = None,  # noqa: ARG002 - a file like the blobs
+    ) -> Generator[Iterator[bytes]]:
         """Yield the bytes of many blobs, in order."""
         from buildkit_client.oci import read_ahead  # noqa: PLC0415 (not needed by every command)
 
-        return read_ahead([partial(self._layout.read_blob, digest, size) for digest, size in blobs])
+        return read_ahead([partial(self._layout.read_blob, blob.digest, blob.size_bytes) for blob in blobs])
 
 
 class RegistrySource:
@@ -187,6 +198,8 @@ class RegistrySource:
         from buildkit_client.oci import RepositoryBlobs  # noqa: PLC0415 (not needed by every command)
 
         self._blobs = RepositoryBlobs(client, reference)
+        self._client = client
+        self._reference = reference
         self._scratch_path = scratch_path
 
     @property
@@ -200,16 +213,17 @@ class RegistrySource:
 
         return self._blobs.resolve(Digest(digest))
 
-    def read_blobs(self, blobs: Sequence[tuple[Digest, int]]) -> Generator[Iterator[bytes]]:
-        """Yield the bytes of many blobs, in order; each is fetched once."""
+    def read_blobs(self, blobs: Sequence[BlobPlace], earlier: EarlierPart | None = None) -> Generator[Iterator[bytes]]:
+        """Yield the bytes of many blobs, in order; each is fetched once, and only what was not there earlier."""
         from buildkit_client.oci import read_ahead  # noqa: PLC0415 (not needed by every command)
 
-        uses = Counter(digest for digest, _ in blobs)
-        once = dict(blobs)
-        fetched = read_ahead([partial(self._blobs.read_blob, digest, size) for digest, size in once.items()])
+        uses = Counter(blob.digest for blob in blobs)
+        once = {blob.digest: blob for blob in reversed(blobs)}  # at its first place, the likeliest to be there
+        first = sorted(once.values(), key=lambda blob: blob.offset)
+        fetched = read_ahead([partial(self._read_blob, blob, earlier) for blob in first])
         kept_at: dict[Digest, int] = {}
         with contextlib.closing(fetched), _temporary_file(self._scratch_path) as kept:
-            for digest, size in blobs:
+            for digest, size, _ in blobs:
                 if digest in kept_at:
                     yield _read_back(kept, kept_at[digest], size)
                 elif uses[digest] > 1:
@@ -217,6 +231,23 @@ class RegistrySource:
                     yield _copied(next(fetched), kept)
                 else:
                     yield next(fetched)
+
+    def _read_blob(self, blob: BlobPlace, earlier: EarlierPart | None) -> Iterator[bytes]:
+        from buildkit_client.oci import Descriptor, Digest  # noqa: PLC0415 (not needed by every command)
+
+        found = 0 if earlier is None else earlier.length(blob)
+        if earlier is None or found < min(blob.size_bytes, _RESUME_FROM_BYTES):
+            yield from self._blobs.read_blob(blob.digest, blob.size_bytes)
+            return
+        rest = Descriptor("", blob.digest, blob.size_bytes)
+        hasher = blob.digest.new_hash()
+        for chunk in chain(
+            earlier.read(blob.offset, found), self._client.read_blob(self._reference, rest, offset=found)
+        ):
+            hasher.update(chunk)
+            yield chunk
+        if Digest.from_hash(hasher) != blob.digest:
+            raise DamagedPartError
 
 
 def _temporary_file(folder: Path | None) -> BinaryIO:

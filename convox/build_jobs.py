@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from convox.build_errors import ImageError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _IMPORT, _EXPORT = "importing cache manifest from ", "exporting cache"
 _LOST_BLOB = "blob unknown to registry"
+# All that older builders tell of the registry's answer; Docker's has this status for a blob that it misses.
+_REFUSED_MANIFEST = re.compile(r"unexpected status from PUT request to \S+/manifests/\S+: 400 ")
 _TRIES = 3
 _CANCEL_S = 3.0  # how long the builder has to end what was cancelled; its last lines are worth no longer wait
 
@@ -90,14 +92,15 @@ class ImageJob:
             for tries_left in reversed(range(_TRIES)):
                 # What the first try ran need not run again, also when nothing else may come from a cache.
                 is_first = tries_left == _TRIES - 1
-                if self._try(no_cache=is_first and not self._is_cached, is_last=not tries_left):
+                reason = self._try(no_cache=is_first and not self._is_cached, is_last=not tries_left)
+                if not reason:
                     break
-                self._log.line(f"{self.label} | WARNING: the registry lost a blob that it had, trying again")
+                self._log.line(f"{self.label} | WARNING: {reason}, trying again")
         except BaseException as exc:
             self.error = exc
 
-    def _try(self, *, no_cache: bool, is_last: bool) -> bool:
-        """Solve once; False when it is worth another time.
+    def _try(self, *, no_cache: bool, is_last: bool) -> str:
+        """Solve once; return why it is worth another time, empty when it is not.
 
         Docker's registry, with its images on a disk, may deny for a moment a blob that it got twice at once. Images of
         one app share layers with each other and with their caches, so that happens to a build all of itself; the next
@@ -113,18 +116,18 @@ class ImageJob:
                 self._solve(lambda update: driver.update(_without_missing_caches(update)), no_cache=no_cache)
             self._check_files()
         except SolveError as exc:
-            if not is_last and _LOST_BLOB in exc.details.message:
-                return False
+            if not is_last and (reason := _lost_blob(exc.details.message)):
+                return reason
             raise
         finally:
             prefixer.close()
         failed = [one for one in progress.graph.failed if one.name.startswith((_IMPORT, _EXPORT))]
-        if not is_last and any(_LOST_BLOB in one.error for one in failed):
-            return False
+        if not is_last and (reason := next(filter(None, (_lost_blob(one.error) for one in failed)), "")):
+            return reason
         for one in failed:
             # The build goes on without a cache that cannot be used or kept.
             self._log.line(f"{self.label} | WARNING: {one.name} failed: {' '.join(one.error.split())}")
-        return True
+        return ""
 
     def _check_files(self) -> None:
         """Fail when files vanished during the upload: the image has them empty."""
@@ -236,6 +239,13 @@ def _raise_error(job: ImageJob, repository: str) -> NoReturn:
     raise job.error
 
 
+def _lost_blob(error: str) -> str:
+    """Return what to say of an error that a registry's lost blob may be behind, empty for another error."""
+    if _LOST_BLOB in error:
+        return "the registry lost a blob that it had"
+    return "the registry lost a blob, or wants no such manifest" if _REFUSED_MANIFEST.search(error) else ""
+
+
 def _without_missing_caches(update: StatusUpdate) -> StatusUpdate:
     """Return a status in which a cache that is not there is no error: the first build of a service has none."""
     from buildkit_client.progress import VertexLog  # noqa: PLC0415 (not needed by every command)
@@ -243,9 +253,9 @@ def _without_missing_caches(update: StatusUpdate) -> StatusUpdate:
     missing = [one for one in update.vertexes if one.name.startswith(_IMPORT) and one.error.endswith(": not found")]
     if not missing:
         return update
-    vertexes = tuple(replace(one, error="") if one in missing else one for one in update.vertexes)
+    vertexes = tuple(one._replace(error="") if one in missing else one for one in update.vertexes)
     notes = tuple(
         VertexLog(one.digest, data=b"not found: this build makes it\n", timestamp_ns=one.completed_ns or 0)
         for one in missing
     )
-    return replace(update, vertexes=vertexes, logs=(*update.logs, *notes))
+    return update._replace(vertexes=vertexes, logs=(*update.logs, *notes))

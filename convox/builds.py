@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from buildkit_client import BuildSession, Client
-    from buildkit_client.oci import CredentialsProvider
+    from buildkit_client.oci import CredentialsProvider, HttpOptions
     from buildkit_client.options import Secret, SshSource
     from convox.build_flags import CacheFlag
     from convox.images import ImageStore
@@ -106,6 +106,7 @@ class BuildSite:
         images: Where images go.
         connect: Reaches the builder.
         credentials: Registry credentials of the build.
+        registry_http: How token servers of registries are reached; None without a proxy.
         secrets: Values that must not be shown or kept; a build adds those that it finds among its arguments.
         platforms: To build for; empty takes the builder's.
     """
@@ -115,6 +116,7 @@ class BuildSite:
     images: ImageStore
     connect: ConnectBuilder
     credentials: CredentialsProvider
+    registry_http: HttpOptions | None = None
     secrets: list[str] = field(default_factory=list, repr=False)
     platforms: Sequence[str] = ()
 
@@ -341,6 +343,7 @@ class _Run:
         return client.open_session(
             local_dirs={"context": context, "dockerfile": folder},
             credentials=self._site.credentials,
+            registry_http=self._site.registry_http,
             layout=self._site.images.layout_path,
             secrets=self._request.secrets,
             ssh=self._request.ssh,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from buildkit_client import Client
-    from buildkit_client.oci import CredentialsProvider, Descriptor, Platform, Reference, RegistryReader
+    from buildkit_client.oci import CredentialsProvider, Descriptor, HttpOptions, Platform, Reference, RegistryReader
     from convox.manifest import Manifest
     from convox.models import Build, Release
 
@@ -46,12 +46,14 @@ class ImageOrigin:
     Attributes:
         credentials: Logins.
         insecure_host: A registry that may speak plain HTTP, or empty.
+        http: How registries are reached; None without a proxy.
         platform: What to take of an image for several platforms; None takes all of it.
         builder: What reaches the registries for us; None reaches them from here.
     """
 
     credentials: CredentialsProvider
     insecure_host: str = ""
+    http: HttpOptions | None = None
     platform: Platform | None = None
     builder: Client | None = None
 
@@ -64,7 +66,7 @@ class ImageOrigin:
 
             return open_registry(self.builder, reference, credentials=self.credentials)
         is_insecure = reference.registry_host == self.insecure_host
-        return RegistryClient(reference, self.credentials, insecure=is_insecure)
+        return RegistryClient(reference, self.credentials, insecure=is_insecure, http=self.http)
 
 
 def import_image(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from buildkit_client.oci import CredentialsProvider
+    from buildkit_client.oci import CredentialsProvider, HttpOptions
     from buildkit_client.options import Cache, Compression, Exporter
     from convox.archive_images import ImageSource, ImageTarget
     from convox.image_facts import ImageFacts
@@ -201,6 +201,7 @@ class RegistryImages:
         cache: ``registry`` keeps a cache for each service, ``inline`` one inside the images, ``none`` nothing.
         compression: Of layers and cache; empty takes the builder's default.
         scratch_path: Folder for what an import or export keeps for a while, made when missing; None for the system's.
+        http: How the registry is reached from here; None without a proxy.
     """
 
     repository: str
@@ -208,6 +209,7 @@ class RegistryImages:
     cache: str = "registry"
     compression: str = ""
     scratch_path: Path | None = None
+    http: HttpOptions | None = None
 
     @property
     def layout_path(self) -> Path | None:
@@ -218,12 +220,15 @@ class RegistryImages:
         """Return an exporter that pushes every tag."""
         from buildkit_client.options import ImageExporter  # noqa: PLC0415 (not needed by every command)
 
+        compression = self._checked_compression()
         return [
             ImageExporter(
                 name=(*image.tags, self._latest(image)) if self.cache == "inline" else image.tags,
                 push=True,
                 insecure=self.is_insecure,
-                compression=self._checked_compression(),
+                compression=compression,
+                # An older builder writes Docker's media types, where zstd has a name that few tools know.
+                oci_media_types=True if compression in ("zstd", "estargz") else None,
             )
         ]
 
@@ -271,7 +276,7 @@ class RegistryImages:
         """Read the image's config from the registry."""
         from buildkit_client.oci import RegistryClient  # noqa: PLC0415 (not needed by every command)
 
-        with RegistryClient(image.tags[0], credentials, insecure=self.is_insecure) as registry:
+        with RegistryClient(image.tags[0], credentials, insecure=self.is_insecure, http=self.http) as registry:
             return shlex.join(registry.read_config(digest).entrypoint)
 
     def facts(self, name: str, digest: str, credentials: CredentialsProvider) -> ImageFacts:
@@ -284,7 +289,7 @@ class RegistryImages:
         )
         from convox.image_facts import read_image_facts  # noqa: PLC0415 (not needed by every command)
 
-        with RegistryClient(self.repository, credentials, insecure=self.is_insecure) as registry:
+        with RegistryClient(self.repository, credentials, insecure=self.is_insecure, http=self.http) as registry:
             blobs = RepositoryBlobs(registry, Reference.parse(name))
             return read_image_facts(blobs, blobs.resolve(Digest(digest)))
 
@@ -301,7 +306,7 @@ class RegistryImages:
         from buildkit_client.oci import Reference, RegistryClient  # noqa: PLC0415 (not needed by every command)
         from convox.archive_images import RegistrySource  # noqa: PLC0415 (not needed by every command)
 
-        with RegistryClient(self.repository, credentials, insecure=self.is_insecure) as registry:
+        with RegistryClient(self.repository, credentials, insecure=self.is_insecure, http=self.http) as registry:
             yield RegistrySource(registry, Reference.parse(self.repository), self.scratch_path)
 
     @contextmanager
@@ -311,7 +316,7 @@ class RegistryImages:
         from convox.archive_images import RegistryTarget, scratch_folder  # noqa: PLC0415 (not needed by every command)
 
         with (
-            RegistryClient(self.repository, credentials, insecure=self.is_insecure) as registry,
+            RegistryClient(self.repository, credentials, insecure=self.is_insecure, http=self.http) as registry,
             scratch_folder(self.scratch_path) as folder,
         ):
             yield RegistryTarget(registry, Reference.parse(self.repository), folder)
@@ -327,6 +332,7 @@ def image_store(rack: Rack, app: str) -> ImageStore:
         cache=rack.param("cache"),
         compression=rack.param("compression"),
         scratch_path=rack.transfers_path,
+        http=rack.registry_http(),
     )
 
 
@@ -346,4 +352,5 @@ def stored_images(rack: Rack, build: Build) -> ImageStore:
         build.repository,
         is_insecure=rack.param("registry_insecure") == "true",
         scratch_path=rack.transfers_path,
+        http=rack.registry_http(),
     )

@@ -6,8 +6,8 @@ records travel to and from real racks.
 
 from __future__ import annotations
 
-import random
 import re
+import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -25,7 +25,6 @@ GENERATION = "3"
 """What Convox 3 calls the generation of its apps."""
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_random = random.SystemRandom()
 
 
 class BuildStatus(StrEnum):
@@ -47,7 +46,7 @@ def new_build_id() -> str:
 
     Reference: convox/convox pkg/common, Id.
     """
-    return "B" + "".join(_random.choices(_LETTERS, k=10))
+    return "B" + _ten_letters()
 
 
 def new_release_id() -> str:
@@ -55,7 +54,11 @@ def new_release_id() -> str:
 
     Reference: convox/convox pkg/common, Id.
     """
-    return "R" + "".join(_random.choices(_LETTERS, k=10))
+    return "R" + _ten_letters()
+
+
+def _ten_letters() -> str:
+    return "".join(secrets.choice(_LETTERS) for _ in range(10))
 
 
 def now() -> datetime:

@@ -14,7 +14,7 @@ import json
 import re
 import secrets
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from convox.errors import RackError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from buildkit_client.oci import HttpOptions
     from convox.settings import Settings
 
 MAX_NAME = 26
@@ -44,11 +45,13 @@ class Rack:
         name: Its name.
         path: Its folder; that of ``local`` may not exist yet.
         params: What is set, by name, never empty; may hold passwords.
+        environ: The environment of the command that is run for it; names the proxies.
     """
 
     name: str
     path: Path
     params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def param(self, name: str) -> str:
         """Return a parameter's value, its default when it is not set, empty when it has none."""
@@ -97,6 +100,12 @@ class Rack:
     def transfers_path(self) -> Path:
         """Folder for what imports and exports keep for a while; may not exist yet."""
         return self.path / "transfers"
+
+    def registry_http(self) -> HttpOptions:
+        """Return how registries, and what gives tokens for them, are reached from here: by which proxies."""
+        from buildkit_client.oci import HttpOptions  # noqa: PLC0415 (not needed by every command)
+
+        return HttpOptions.from_environ(self.environ)
 
     def repository(self, app: str) -> str:
         """Return where an app's images go, without a tag: ``<registry>/<app>``.
@@ -186,7 +195,8 @@ def current_rack(settings: Settings) -> Rack:
     """
     choice = settings.rack_choice()
     try:
-        return get_rack(settings.config_path, choice.name, is_exact=choice.is_exact)
+        rack = get_rack(settings.config_path, choice.name, is_exact=choice.is_exact)
+        return replace(rack, environ=settings.environ)
     except RackError as exc:
         if choice.source and not exc.why:
             exc.why = f"the name comes from {choice.source}"

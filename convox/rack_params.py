@@ -11,8 +11,7 @@ argsToOptions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from convox.build_args import looks_secret
 from convox.errors import RackError
@@ -34,8 +33,7 @@ Kind = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Param:
+class Param(NamedTuple):
     """One parameter.
 
     Attributes:
@@ -251,8 +249,7 @@ def is_masked(name: str) -> bool:
     return name in _MASKED_BY_CONVOX or looks_secret(name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParamsView:
+class ParamsView(NamedTuple):
     """What ``rack params`` shows.
 
     Attributes:

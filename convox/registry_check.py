@@ -50,9 +50,10 @@ def check_registries(rack: Rack, credentials: CredentialsProvider, servers: Iter
 
     hosts: Sequence[str] = list(dict.fromkeys(map(registry_host, servers))) or known_hosts(rack)
     own = registry_host(rack.registry_host) if rack.param("registry_insecure") == "true" and rack.registry_host else ""
+    http = rack.registry_http()
 
     def check(host: str) -> LoginCheck:
-        return check_login(host, credentials, insecure=host == own)
+        return check_login(host, credentials, insecure=host == own, http=http)
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="registries") as pool:
         return list(pool.map(check, hosts))

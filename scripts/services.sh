@@ -66,7 +66,7 @@ static_busybox() { [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1; }
 ensure_packages() {
     local missing=() pair
     for pair in runc:runc docker-registry:docker-registry skopeo:skopeo umoci:umoci openssl:openssl perl:perl-base \
-        ssh-agent:openssh-client git:git dockerd:docker.io; do
+        ssh-agent:openssh-client git:git dockerd:docker.io zsh:zsh fish:fish; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
     done
     static_busybox || missing+=(busybox-static)

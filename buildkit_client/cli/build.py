@@ -35,15 +35,11 @@ from buildkit_client.cli.build_options import (
     parse_tls_contexts,
     secret_from,
 )
-from buildkit_client.cli.cache_metrics import CacheMetrics
 from buildkit_client.cli.connection import open_client
 from buildkit_client.cli.console import EXIT_FAILED, EXIT_OK, open_private, write_error, write_out
 from buildkit_client.errors import OptionError
-from buildkit_client.llb import Definition
-from buildkit_client.local_cache import prepare_caches
-from buildkit_client.oci.token import HttpOptions
-from buildkit_client.options import RawFrontend, SourcePolicy, check_frontend_attrs
-from buildkit_client.progress import ClockShift, ProgressDriver, RawJsonProgress, StatusUpdate, make_progress
+from buildkit_client.options import RawFrontend, check_frontend_attrs
+from buildkit_client.progress import ClockShift, ProgressDriver, make_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +47,10 @@ if TYPE_CHECKING:
 
     from buildkit_client.cli.flags import Invocation
     from buildkit_client.gateway import Gateway, GatewayResult
-    from buildkit_client.options import SshAgent, SshKeys
+    from buildkit_client.llb import Definition
+    from buildkit_client.oci.token import HostSecurity, HttpOptions
+    from buildkit_client.options import SourcePolicy, SshAgent, SshKeys
+    from buildkit_client.progress import StatusUpdate
     from buildkit_client.running import RunningBuild
     from buildkit_client.solve import OnStatus, SolveResult
     from buildkit_client.solve_options import SolveOptions
@@ -81,7 +80,7 @@ class BuildRequest:
         It makes a difference to sub-requests, whose answer comes no other way, to provenance, which records it, and
         to a graph with attributes. What is left is faster without.
         """
-        if isinstance(self.build, Definition):
+        if not isinstance(self.build, RawFrontend):
             return bool(self.attrs)
         return any(name == "requestid" or name.startswith(_ATTESTATIONS) for name in self.attrs)
 
@@ -122,7 +121,7 @@ def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: B
         ],
         "source_policy": _read_source_policy(invocation.text("source-policy-file")),
         "proxy_network": invocation.is_set("proxy-network"),
-        "registry_http": HttpOptions.from_environ(environ, hosts=logins),
+        "registry_http": _registry_http(environ, logins),
     }
     attrs = parse_opts(invocation.texts("opt"), environ=environ)
     options["local_dirs"] = parse_locals(invocation.texts("local"))
@@ -138,9 +137,20 @@ def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: B
     return BuildRequest(build, options, attrs)
 
 
+def _registry_http(environ: Mapping[str, str], logins: Mapping[str, HostSecurity]) -> HttpOptions | None:
+    """Return how token servers are reached; None, and nothing loaded for it, where nothing is said about that."""
+    if not logins and not any(name.lower().endswith("_proxy") for name in environ):
+        return None
+    from buildkit_client.oci.token import HttpOptions  # noqa: PLC0415
+
+    return HttpOptions.from_environ(environ, hosts=logins)
+
+
 def _read_source_policy(path: str) -> SourcePolicy | None:
     if not path:
         return None
+    from buildkit_client.options import SourcePolicy  # noqa: PLC0415 - few builds have one
+
     data = Path(path).read_bytes()
     try:
         return SourcePolicy.from_json(data)
@@ -158,6 +168,8 @@ def _read_definition(stdin: BinaryIO | None, *, no_cache: bool) -> Definition:
     data = stdin.read()
     if not data:
         raise OptionError("empty definition sent to build. Specify --frontend instead?")
+    from buildkit_client.llb import Definition  # noqa: PLC0415 - few builds are graphs
+
     try:
         definition = Definition.from_bytes(data)
     except OptionError as exc:
@@ -172,13 +184,18 @@ def run(invocation: Invocation) -> int:
         client = stack.enter_context(open_client(invocation))
         listeners: list[Callable[[StatusUpdate], object]] = []
         if trace_path := invocation.text("trace"):
+            from buildkit_client.progress import RawJsonProgress  # noqa: PLC0415 - few builds are traced
+
             trace = stack.enter_context(open_private(Path(trace_path), append=True))
             listeners.append(RawJsonProgress(trace.write).update)
         write_metrics = _metrics_writer(invocation.text("debug-json-cache-metrics"), stack)
         stdin = sys.stdin.buffer if sys.stdin is not None else None
         request = read_request(invocation, environ=os.environ, stdin=stdin)
-        metrics = CacheMetrics()
-        listeners.append(metrics.update)
+        if write_metrics is not None:
+            from buildkit_client.cli.cache_metrics import CacheMetrics  # noqa: PLC0415 - few builds are measured
+
+            metrics = CacheMetrics()
+            listeners.append(metrics.update)
         display = make_progress(invocation.text("progress"), sys.stderr, environ=os.environ)
         driver = stack.enter_context(ProgressDriver(display))
         listeners.append(driver.update)
@@ -212,6 +229,8 @@ def run(invocation: Invocation) -> int:
 
 
 def _ask(request: BuildRequest, answer: dict[str, bytes], gateway: Gateway) -> GatewayResult:
+    from buildkit_client.local_cache import prepare_caches  # noqa: PLC0415 - most builds need no gateway
+
     # The build has warned about those that cannot be used.
     caches = prepare_caches(request.options.get("cache_imports", ()), (), warn=lambda _: None)
     result = gateway.solve(request.build, cache_imports=caches.imports)

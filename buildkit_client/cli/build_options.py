@@ -10,31 +10,17 @@ import json
 import os
 import stat
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from buildkit_client import options
 from buildkit_client.cli.values import csv_fields, key_values, parse_bool
 from buildkit_client.errors import OptionError, SshAgentError
-from buildkit_client.oci.token import HostSecurity
-from buildkit_client.options import (
-    OutputDirectory,
-    OutputFile,
-    OutputLayout,
-    OutputStream,
-    RawCache,
-    RawExporter,
-    SecretCallback,
-    SecretFile,
-    check_cache_export,
-    check_cache_import,
-    check_exporter,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from buildkit_client.options import Output, Secret, SshAgent, SshKeys
+    from buildkit_client.oci.token import HostSecurity
 
 _BUILD_ARG = "build-arg:"
 _MAX_SECRET_KIB = 500  # session/secrets/secretsprovider/secretsprovider.go, MaxSecretSize
@@ -42,8 +28,7 @@ _PASSED_ON_ENVIRONMENT = ("SOURCE_DATE_EPOCH",)
 _ENTITLEMENTS = ("network.host", "security.insecure", "device")
 
 
-@dataclass(frozen=True, slots=True)
-class SecretSource:
+class SecretSource(NamedTuple):
     """Where a secret's value comes from.
 
     Attributes:
@@ -57,8 +42,7 @@ class SecretSource:
     env: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SshSource:
+class SshSource(NamedTuple):
     """An agent, keys or a socket forwarded to the build.
 
     Attributes:
@@ -68,7 +52,7 @@ class SshSource:
     """
 
     id: str
-    paths: tuple[str, ...] = field(default=())
+    paths: tuple[str, ...] = ()
     raw: bool = False
 
 
@@ -90,7 +74,7 @@ def _typed_attrs(text: str, flag: str) -> tuple[str, dict[str, str]]:
     return kind, attrs
 
 
-def parse_output(text: str, *, stdout: BinaryIO | None) -> RawExporter:
+def parse_output(text: str, *, stdout: BinaryIO | None) -> options.RawExporter:
     """Read one ``--output``.
 
     Args:
@@ -113,25 +97,25 @@ def parse_output(text: str, *, stdout: BinaryIO | None) -> RawExporter:
         raise OptionError(f"invalid output option: output: {exc}") from exc
     if output is not None:
         attrs.pop("dest", None)
-    check_exporter(kind, attrs, lenient=True)
-    return RawExporter(kind, attrs, output, unchecked=True)
+    options.check_exporter(kind, attrs, lenient=True)
+    return options.RawExporter(kind, attrs, output, unchecked=True)
 
 
-def _destination(kind: str, dest: str, attrs: Mapping[str, str], stdout: BinaryIO | None) -> Output | None:
+def _destination(kind: str, dest: str, attrs: Mapping[str, str], stdout: BinaryIO | None) -> options.Output | None:
     takes_layout = kind in ("oci", "docker") and not _is_tar(attrs)
     if kind == "local" or takes_layout:
         if not dest:
             raise OptionError(f"output directory is required for {kind} exporter")
-        return OutputLayout(Path(dest)) if takes_layout else OutputDirectory(Path(dest))
+        return options.OutputLayout(Path(dest)) if takes_layout else options.OutputDirectory(Path(dest))
     if kind in ("tar", "oci", "docker"):
         if dest not in ("", "-"):
             _check_destination_file(dest)
-            return OutputFile(Path(dest))
+            return options.OutputFile(Path(dest))
         if stdout is None:
             raise OptionError("standard output is closed", hint="name a file with dest=")
         if stdout.isatty():
             raise OptionError(f"output file is required for {kind} exporter. refusing to write to console")
-        return OutputStream(stdout)
+        return options.OutputStream(stdout)
     if dest:
         raise OptionError(f"output {dest} is not supported by {kind} exporter")
     return None
@@ -171,7 +155,7 @@ def _is_tar(attrs: Mapping[str, str]) -> bool:
 
 def parse_export_cache(
     text: str, *, environ: Mapping[str, str], warn: Callable[[str], object] = lambda _: None
-) -> RawCache:
+) -> options.RawCache:
     """Read one ``--export-cache``.
 
     Args:
@@ -189,18 +173,18 @@ def parse_export_cache(
             "--export-cache <ref> is deprecated. Please use "
             "--export-cache type=registry,ref=<ref>,<opt>=<optval>[,<opt>=<optval>] instead"
         )
-        return RawCache("registry", {"mode": "min", "ref": text}, unchecked=True)
+        return options.RawCache("registry", {"mode": "min", "ref": text}, unchecked=True)
     kind, attrs = _typed_attrs(text, "--export-cache")
     attrs.setdefault("mode", "min")
     attrs = _with_github(attrs, environ) if kind == "gha" else attrs
     _require_place(kind, attrs, {"registry": "ref", "local": "dest"}, "exporter")
-    check_cache_export(kind, attrs, lenient=True)
-    return RawCache(kind, attrs, unchecked=True)
+    options.check_cache_export(kind, attrs, lenient=True)
+    return options.RawCache(kind, attrs, unchecked=True)
 
 
 def parse_import_cache(
     text: str, *, environ: Mapping[str, str], warn: Callable[[str], object] = lambda _: None
-) -> RawCache:
+) -> options.RawCache:
     """Read one ``--import-cache``; see :func:`parse_export_cache`.
 
     Raises:
@@ -213,12 +197,12 @@ def parse_import_cache(
             "--import-cache <ref> is deprecated. Please use "
             "--import-cache type=registry,ref=<ref>,<opt>=<optval>[,<opt>=<optval>] instead."
         )
-        return RawCache("registry", {"ref": text}, unchecked=True)
+        return options.RawCache("registry", {"ref": text}, unchecked=True)
     kind, attrs = _typed_attrs(text, "--import-cache")
     attrs = _with_github(attrs, environ) if kind == "gha" else attrs
     _require_place(kind, attrs, {"registry": "ref", "local": "src"}, "importer")
-    check_cache_import(kind, attrs, lenient=True)
-    return RawCache(kind, attrs, unchecked=True)
+    options.check_cache_import(kind, attrs, lenient=True)
+    return options.RawCache(kind, attrs, unchecked=True)
 
 
 def _require_place(kind: str, attrs: Mapping[str, str], places: Mapping[str, str], role: str) -> None:
@@ -402,7 +386,7 @@ def parse_ssh(text: str) -> SshSource:
     return SshSource(ssh_id or "default", tuple(paths), raw)
 
 
-def secret_from(source: SecretSource, *, environ: Mapping[str, str]) -> Secret:
+def secret_from(source: SecretSource, *, environ: Mapping[str, str]) -> options.Secret:
     """Return the secret that a ``--secret`` means.
 
     With neither a file nor a variable, a variable called like the id wins over a file of that name. A variable that is
@@ -422,12 +406,12 @@ def secret_from(source: SecretSource, *, environ: Mapping[str, str]) -> Secret:
             raise OptionError(f"failed to stat {path}: stat {path}: {_go_reason(exc)}") from exc
         if size_bytes > _MAX_SECRET_KIB << 10:
             raise OptionError(f"secret {source.id} too big. max size {_MAX_SECRET_KIB}KiB")
-        return SecretFile(path)
+        return options.SecretFile(path)
     value = environ.get(variable, "").encode("utf-8", "surrogateescape")
-    return SecretCallback(lambda: value)
+    return options.SecretCallback(lambda: value)
 
 
-def agent_from(source: SshSource, *, environ: Mapping[str, str]) -> SshAgent | SshKeys:
+def agent_from(source: SshSource, *, environ: Mapping[str, str]) -> options.SshAgent | options.SshKeys:
     """Return the agent or the keys that a ``--ssh`` means.
 
     Raises:
@@ -480,6 +464,8 @@ def parse_tls_contexts(items: Sequence[str]) -> dict[str, HostSecurity]:
             raise OptionError(f"{flag} requires ca=<ca> or cert=<cert>,key=<key> or insecure=true")
         if values["ca"] and bool(values["cert"]) != bool(values["key"]):
             raise OptionError(f"{flag} requires cert=<cert>,key=<key>")
+        from buildkit_client.oci.token import HostSecurity  # noqa: PLC0415 - few builds need it
+
         one = HostSecurity(
             ca_path=Path(values["ca"]) if values["ca"] else None,
             cert_path=Path(values["cert"]) if has_pair else None,

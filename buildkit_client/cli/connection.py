@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from buildkit_client.client import Client
 from buildkit_client.errors import BuildKitError, ConnectError, OptionError
 from buildkit_client.transport.address import EXAMPLES
-from buildkit_client.transport.tls import TlsConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from buildkit_client.cli.flags import Invocation
+    from buildkit_client.transport.tls import TlsConfig
 
 _HELPER_SCHEMES = frozenset(EXAMPLES) - {"unix", "tcp", "docker"}
 _NO_TIMEOUT_S = 365 * 24 * 3600.0
@@ -96,6 +96,8 @@ def _tls_config(invocation: Invocation) -> TlsConfig | None:
         }
     if not any(files.values()):
         return None
+    from buildkit_client.transport.tls import TlsConfig  # noqa: PLC0415 - most connections do without
+
     paths = {name: Path(text) if text else None for name, text in files.items()}
     return TlsConfig(
         ca=paths["cacert"], cert=paths["cert"], key=paths["key"], server_name=invocation.text("tlsservername")

@@ -9,7 +9,7 @@ Reference: github.com/urfave/cli/v3, command_parse.go and command_run.go.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from buildkit_client.cli.values import parse_bool, parse_duration, parse_float, parse_int
 
@@ -32,8 +32,7 @@ class UsageError(Exception):
         self.path = path
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(NamedTuple):
     """A flag that a command takes, and every command inside it.
 
     Attributes:
@@ -68,8 +67,7 @@ class Flag:
                 return self.default or 0
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A command, and the commands inside it.
 
     Attributes:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
-_INTEGER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|0[0-7_]*|[1-9][0-9_]*)")
-_FLOAT = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf|infinity|nan)", re.IGNORECASE)
-_DURATION_PART = re.compile(r"(\d*)(?:\.(\d*))?(ns|us|µs|μs|ms|s|m|h)")
+# Compiled when one is needed: most command lines have no number.
+_INTEGER = r"[+-]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|0[0-7_]*|[1-9][0-9_]*)"
+_FLOAT = r"(?i:[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf|infinity|nan))"
+_DURATION_PART = r"(\d*)(?:\.(\d*))?(ns|us|µs|μs|ms|s|m|h)"
 _UNIT_NS = {
     "ns": 1,
     "us": 1_000,
@@ -116,7 +117,7 @@ def parse_int(text: str) -> int:
     Raises:
         ValueError: It is none; the text is Go's.
     """
-    if not _INTEGER.fullmatch(text):
+    if not re.fullmatch(_INTEGER, text):
         raise ValueError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
     digits = text.lstrip("+-").replace("_", "")
     base = 0 if digits[:2].lower() in ("0x", "0b", "0o") else 8 if digits.startswith("0") else 10
@@ -133,7 +134,7 @@ def parse_float(text: str) -> float:
     Raises:
         ValueError: It is none; the text is Go's.
     """
-    if not _FLOAT.fullmatch(text):
+    if not re.fullmatch(_FLOAT, text):
         raise ValueError(f'strconv.ParseFloat: parsing "{text}": invalid syntax')
     return float(text)
 
@@ -150,7 +151,7 @@ def parse_duration(text: str) -> int:
         return 0
     total = position = 0
     while position < len(rest):
-        match = _DURATION_PART.match(rest, position)
+        match = re.compile(_DURATION_PART).match(rest, position)
         if match is None or not (match[1] or match[2]):
             break
         fraction = match[2] or ""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         TarContext,
     )
     from buildkit_client.options.exporters import Exporter, LocalExporter, RawExporter, TarExporter
-    from buildkit_client.options.frontend import DockerfileFrontend, Frontend, GatewayFrontend, RawFrontend
+    from buildkit_client.options.frontend import DockerfileFrontend, GatewayFrontend
     from buildkit_client.options.image_exporters import DockerExporter, ImageExporter, OciExporter
     from buildkit_client.options.known import (
         check_cache_export,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from buildkit_client.options.local_directory import LocalDirectory
     from buildkit_client.options.needs import InputFile, Needs
     from buildkit_client.options.outputs import Output, OutputDirectory, OutputFile, OutputLayout, OutputStream
+    from buildkit_client.options.raw_frontend import Frontend, RawFrontend
     from buildkit_client.options.secrets import (
         Secret,
         SecretCallback,
@@ -84,9 +85,7 @@ _HOMES = {
     ),
     "frontend": (
         "DockerfileFrontend",
-        "Frontend",
         "GatewayFrontend",
-        "RawFrontend",
     ),
     "image_exporters": (
         "DockerExporter",
@@ -110,6 +109,10 @@ _HOMES = {
         "OutputFile",
         "OutputLayout",
         "OutputStream",
+    ),
+    "raw_frontend": (
+        "Frontend",
+        "RawFrontend",
     ),
     "secrets": (
         "Secret",

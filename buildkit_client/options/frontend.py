@@ -1,4 +1,4 @@
-"""Frontends: what reads the build's description, and the attributes it takes.
+"""Frontends that read a Dockerfile, and the attributes they take.
 
 Reference: frontend/dockerui/config.go; frontend/dockerfile/docs/reference.md.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from buildkit_client.errors import OptionError
 from buildkit_client.options.attestations import attestation_attrs
@@ -35,53 +35,6 @@ NetworkMode = Literal["host", "none", "sandbox"]
 ResolveMode = Literal["default", "pull", "local"]
 
 _CAPS = "frontend.caps"
-
-
-class Frontend(Protocol):
-    """What reads the build's description on the daemon.
-
-    Attributes:
-        name: ``dockerfile.v0`` or ``gateway.v0``.
-    """
-
-    @property
-    def name(self) -> str:
-        """The frontend's name on the wire."""
-
-    def to_attrs(self) -> dict[str, str]:
-        """Return the frontend's attributes as the wire has them."""
-
-    def needs(self) -> Needs:
-        """Return what its contexts want served or sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class RawFrontend:
-    """A frontend by name, with attributes passed on as they are.
-
-    Attributes:
-        name: For example ``gateway.v0``.
-        attrs: Every attribute, as ``buildctl --opt`` takes them.
-        unchecked: Take frontends and attributes that this library does not know, for daemons that know more.
-    """
-
-    name: str
-    attrs: Mapping[str, str] = field(default_factory=dict, repr=False)
-    unchecked: bool = field(default=False, kw_only=True)
-
-    def to_attrs(self) -> dict[str, str]:
-        """Return the attributes unchanged.
-
-        Raises:
-            OptionError: The frontend is not known, or an attribute is misspelt.
-        """
-        if not self.unchecked:
-            check_frontend_attrs(self.name, self.attrs)
-        return dict(self.attrs)
-
-    def needs(self) -> Needs:
-        """Return nothing: whoever writes attributes by hand serves what they name."""
-        return Needs()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +75,7 @@ class DockerfileFrontend:
         attrs: Further attributes, passed on as they are; they win over the fields above.
     """
 
-    context: MainContext | None = None
+    context: MainContext | None = field(default=None, repr=False)  # an address may hold a login
     context_subdir: str = ""
     dockerfile: Path | LocalDirectory | DockerfileText | None = None
     contexts: Mapping[str, NamedContext] = field(default_factory=dict, repr=False)

@@ -9,14 +9,13 @@ import os
 from typing import TYPE_CHECKING, TextIO
 
 from buildkit_client.errors import OptionError
-from buildkit_client.progress.colours import colours_from_environ
 from buildkit_client.progress.plain import PRINT_INTERVAL_S, TICK_INTERVAL_S, PlainProgress
 from buildkit_client.progress.quiet import Progress, QuietProgress
-from buildkit_client.progress.rawjson import RawJsonProgress
-from buildkit_client.progress.tty import DEFAULT_SIZE, TtyProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+# The other displays' modules are loaded by those who choose them: most builds that scripts run print plain lines.
 
 MODES = ("auto", "plain", "tty", "rawjson", "quiet")
 
@@ -43,6 +42,8 @@ def make_progress(mode: str, stream: TextIO, *, environ: Mapping[str, str] | Non
     if mode == "quiet":
         return QuietProgress()
     if mode == "rawjson":
+        from buildkit_client.progress.rawjson import RawJsonProgress  # noqa: PLC0415
+
         return RawJsonProgress(_writer(stream))
     if mode == "plain":
         return PlainProgress(
@@ -60,6 +61,9 @@ def make_progress(mode: str, stream: TextIO, *, environ: Mapping[str, str] | Non
             "failed to get console: provided file is not a console",
             hint="use --progress=plain where the output is not a terminal",
         )
+    from buildkit_client.progress.colours import colours_from_environ  # noqa: PLC0415
+    from buildkit_client.progress.tty import TtyProgress  # noqa: PLC0415
+
     return TtyProgress(
         _writer(stream),
         size=lambda: _terminal_size(stream),
@@ -79,6 +83,8 @@ def _positive(text: str) -> int:
 
 
 def _terminal_size(stream: TextIO) -> tuple[int, int]:
+    from buildkit_client.progress.tty import DEFAULT_SIZE  # noqa: PLC0415
+
     try:
         size = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):

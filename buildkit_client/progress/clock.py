@@ -9,7 +9,6 @@ Reference: util/progress/progresswriter/reset.go, ResetTime.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 from buildkit_client.progress.model import StatusUpdate
 
@@ -36,19 +35,18 @@ class ClockShift:
         shift = self._shift_ns
         return StatusUpdate(
             vertexes=tuple(
-                replace(one, started_ns=_moved(one.started_ns, shift), completed_ns=_moved(one.completed_ns, shift))
+                one._replace(started_ns=_moved(one.started_ns, shift), completed_ns=_moved(one.completed_ns, shift))
                 for one in update.vertexes
             ),
             statuses=tuple(
-                replace(
-                    one,
+                one._replace(
                     started_ns=_moved(one.started_ns, shift),
                     completed_ns=_moved(one.completed_ns, shift),
                     timestamp_ns=one.timestamp_ns - shift,
                 )
                 for one in update.statuses
             ),
-            logs=tuple(replace(one, timestamp_ns=one.timestamp_ns - shift) for one in update.logs),
+            logs=tuple(one._replace(timestamp_ns=one.timestamp_ns - shift) for one in update.logs),
             warnings=update.warnings,
         )
 

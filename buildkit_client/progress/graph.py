@@ -11,8 +11,7 @@ Reference: util/progress/progressui/display.go, trace.update and vertexGroup.ref
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from buildkit_client.progress.logtail import LogTail
 from buildkit_client.progress.measure import Interval, merge_intervals, total_seconds
@@ -206,8 +205,7 @@ class VertexState:
         return changed or self.cached != old_cached or self.error != old_error or (was_hidden and not self.is_hidden)
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """How many vertexes there are in each state; a progress group counts as one.
 
     Attributes:
@@ -227,8 +225,7 @@ class Counts:
     warnings: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CacheSummary:
+class CacheSummary(NamedTuple):
     """Which of the user's own steps came from the cache; names in order of their start.
 
     Left out are the frontend's internal steps, authentication, cache imports and exports.

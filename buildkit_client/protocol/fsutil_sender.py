@@ -8,7 +8,6 @@ Reference: tonistiigi/fsutil, send.go.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from buildkit_client.errors import LocalProtocolError, RemoteProtocolError
@@ -43,8 +42,7 @@ class FileRequested(NamedTuple):
     path: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TransferDone:
+class TransferDone(NamedTuple):
     """The daemon has all it wanted.
 
     Attributes:

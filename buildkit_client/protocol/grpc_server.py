@@ -19,7 +19,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hpack import Decoder
 from hpack.exceptions import HPACKError
@@ -58,8 +58,7 @@ _SETTING = struct.Struct(">HI")
 _SHARE_BYTES = 8 * MAX_FRAME_BYTES  # what one call may send before the next one has its turn
 
 
-@dataclass(frozen=True, slots=True)
-class CallStarted:
+class CallStarted(NamedTuple):
     """The daemon opened a call.
 
     Attributes:
@@ -73,8 +72,7 @@ class CallStarted:
     metadata: Mapping[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class MessagesReceived:
+class MessagesReceived(NamedTuple):
     """Whole request messages of one call arrived; their bytes count against our window until :meth:`consumed`.
 
     Attributes:
@@ -86,23 +84,20 @@ class MessagesReceived:
     messages: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class CallHalfClosed:
+class CallHalfClosed(NamedTuple):
     """The daemon will send no more messages in this call."""
 
     stream_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class CallReset:
+class CallReset(NamedTuple):
     """The call is over without an answer of ours."""
 
     stream_id: int
     error_code: int
 
 
-@dataclass(frozen=True, slots=True)
-class GoingAway:
+class GoingAway(NamedTuple):
     """The daemon ends the connection; it answers to nothing from here on."""
 
     error_code: int

@@ -24,7 +24,6 @@ from google.protobuf.message import DecodeError
 
 from buildkit_client._proto import auth_pb2
 from buildkit_client.errors import BuildKitError, CredentialsError
-from buildkit_client.oci.token import HttpOptions, Token, fetch_token
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session.call import RpcError
 from buildkit_client.session.filesync import GO_TRUE
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from buildkit_client.oci.credentials import Credentials, CredentialsProvider
+    from buildkit_client.oci.token import HttpOptions, Token
     from buildkit_client.session.call import Metadata, UnaryHandler
 
 CREDENTIALS = "/moby.filesync.v1.Auth/Credentials"
@@ -83,7 +83,7 @@ class AuthService:
     ) -> None:
         self._provider = provider
         self._use_client_tokens = use_client_tokens
-        self._http = http or HttpOptions()
+        self._http = http
         self._seeds = seeds or TokenSeeds()
         self._on_event = on_event
         self._lock = threading.Lock()
@@ -120,6 +120,8 @@ class AuthService:
         return auth_pb2.CredentialsResponse(Username=username, Secret=secret).SerializeToString()
 
     def _fetch_token(self, data: bytes, _metadata: Metadata) -> bytes:
+        from buildkit_client.oci.token import HttpOptions, fetch_token  # noqa: PLC0415 - only builds that ask for one
+
         request = auth_pb2.FetchTokenRequest()
         _parse(request, data)
         credentials = self._lookup(request.Host)
@@ -133,7 +135,7 @@ class AuthService:
                 service=request.Service,
                 scopes=tuple(request.Scopes),
                 credentials=credentials,
-                http=self._http,
+                http=self._http or HttpOptions(),
             )
         except BuildKitError as exc:
             raise self._failed(exc, exc.why) from exc

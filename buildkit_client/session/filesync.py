@@ -18,7 +18,7 @@ from collections import deque
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from buildkit_client.errors import BuildKitError, ContextError, PatternError, RemoteProtocolError
@@ -168,8 +168,7 @@ class FileSyncService:
             _log.debug("file sync of %s: %s", request.name, stats)
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     """What a call's metadata ask for."""
 
     name: str

@@ -95,8 +95,7 @@ class Verdict(NamedTuple):
 _EVERYTHING = Verdict(is_selected=True, is_walked=True, include_state=0, exclude_state=0)
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """Which entries of a directory to send.
 
     Attributes:

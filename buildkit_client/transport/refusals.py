@@ -31,43 +31,42 @@ class Explanation(NamedTuple):
     hint: str = ""
 
 
-_RUN = re.compile(r"process \".*\" did not complete successfully: ", re.DOTALL)
-_DOCKERFILE = re.compile(
+# Plain text: a build without an error compiles none of them.
+_RUN = r"(?s)process \".*\" did not complete successfully: "
+_DOCKERFILE = (
     r"(?:\w+: )?(?:dockerfile parse error|failed to read dockerfile|the Dockerfile cannot be empty|target stage "
     r"|failed to process |failed to parse |circular dependency detected|base name \(|invalid reference format"
     r"|Dockerfile parse|unknown instruction)"
 )
-_POLICY = re.compile(r"denied by policy|not allowed by policy: action DENY")
-_GIT = re.compile(r"failed to fetch remote |repository does not contain ref ")
-_DAMAGED = re.compile(
+_POLICY = r"denied by policy|not allowed by policy: action DENY"
+_GIT = r"failed to fetch remote |repository does not contain ref "
+_DAMAGED = (
     r"unexpected commit digest|read exceeds expected size|short read: expected|unsupported offset"
     r"|NotFound: blob \w+:\w+ is not in "
 )
-_MISSING_FILE = re.compile(r"failed to calculate checksum of ref [^:]+::[^:]+: (?P<path>.*): not found\Z", re.DOTALL)
-_AUTH = re.compile(
+_MISSING_FILE = r"(?s)failed to calculate checksum of ref [^:]+::[^:]+: (?P<path>.*): not found\Z"
+_AUTH = (
     r"\b401 Unauthorized\b|\b403 Forbidden\b|no basic auth credentials|authorization failed|insufficient_scope"
     r"|(?:push|pull|requested) access (?:to the resource is )?denied|failed to (?:fetch|authorize)[^:]*\btoken\b"
     r"|failed to authorize|\b(?:unauthorized|denied)(?:: |\Z)|authentication required|incorrect username or password"
 )
-_PUSH = re.compile(
-    r"failed to push |error writing (?:layer|manifest|config|cache) |failed to copy: .*\bput\b|exporting cache"
-)
-_PULL = re.compile(
+_PUSH = r"failed to push |error writing (?:layer|manifest|config|cache) |failed to copy: .*\bput\b|exporting cache"
+_PULL = (
     r"failed to resolve source metadata for |failed to do request: (?:Head|Get) |pull access denied|failed to copy: "
     r"|failed to fetch |httpReadSeeker|unexpected status from (?:HEAD|GET) request"
     r"|(?:\A|: )(?P<image>\S+): (?P=image): not found\Z"  # before 0.13
 )
 _HTTP_TO_HTTPS = "server gave HTTP response to HTTPS client"
-_CONNECTION = re.compile(
+_CONNECTION = (
     r"connection refused|no such host|i/o timeout|no route to host|network is unreachable|connection reset by peer"
     r"|TLS handshake timeout|Client\.Timeout exceeded|server misbehaving|no active session|x509: |tls: |: EOF\Z"
     r"|server gave HTTP response to HTTPS client"
 )
-_HOST = re.compile(
+_HOST = (
     r"(?:https?://|failed to push |dial tcp:? (?:lookup )?|metadata for )"
     r"(?P<host>(?:[A-Za-z0-9.-]+|\[[0-9a-f:]+\])(?::\d+)?)"
 )
-_TOKEN_SERVICE = re.compile(r"[?&]service=(?P<host>[^&\s\":]+)")
+_TOKEN_SERVICE = r"[?&]service=(?P<host>[^&\s\":]+)"
 
 
 def classify_solve_message(message: str) -> SolveErrorKind:
@@ -83,25 +82,25 @@ def classify_solve_message(message: str) -> SolveErrorKind:
 
 def explain_message(message: str) -> Explanation:
     """Say what a daemon's message means and what to try."""
-    if _RUN.search(message):
+    if re.search(_RUN, message):
         return Explanation("run")
-    if _POLICY.search(message):
+    if re.search(_POLICY, message):
         return Explanation("other", "a source policy forbids it", "change the policy, or what the build loads")
-    if _GIT.search(message):
+    if re.search(_GIT, message):
         return Explanation(
             "pull", "the daemon cannot fetch it with git", "check the repository's address, ref and login"
         )
-    if _DOCKERFILE.match(message):
+    if re.match(_DOCKERFILE, message):
         return Explanation("dockerfile", hint=_dockerfile_hint(message))
-    missing = _MISSING_FILE.search(message)
+    missing = re.search(_MISSING_FILE, message)
     if missing:
         return Explanation(
             "dockerfile",
             f"there is no {missing['path']} to copy",
             "check the path; without --from it is relative to the build context, and .dockerignore counts",
         )
-    is_unreachable = _CONNECTION.search(message) is not None
-    if _AUTH.search(message) and not is_unreachable:
+    is_unreachable = re.search(_CONNECTION, message) is not None
+    if re.search(_AUTH, message) and not is_unreachable:
         host = _host(message) or "the registry"
         return Explanation(
             "auth",
@@ -109,7 +108,7 @@ def explain_message(message: str) -> Explanation:
             "log in to it, and check the name and the rights on the repository",
         )
     kind = _transfer_kind(message)
-    if _DAMAGED.search(message):
+    if re.search(_DAMAGED, message):
         return Explanation(
             kind or "other",
             "what was read does not have the size or digest that names it",
@@ -130,9 +129,9 @@ def explain_message(message: str) -> Explanation:
 
 
 def _transfer_kind(message: str) -> Literal["push", "pull"] | None:
-    if _PUSH.search(message):
+    if re.search(_PUSH, message):
         return "push"
-    return "pull" if _PULL.search(message) else None
+    return "pull" if re.search(_PULL, message) else None
 
 
 def _connection_reason(message: str) -> tuple[str, str]:
@@ -184,8 +183,8 @@ def _other_hint(message: str) -> str:
 
 def _host(message: str) -> str:
     """The registry that a message is about: the one a token is for, else the first host it names, else empty."""
-    service = _TOKEN_SERVICE.search(message)
+    service = re.search(_TOKEN_SERVICE, message)
     if service:
         return unquote(service["host"])
-    match = _HOST.search(message)
+    match = re.search(_HOST, message)
     return match["host"] if match else ""

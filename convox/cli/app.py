@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 
 import typer
 
-from convox.cli.command import Group
+from buildkit_client.startup import lean_imports
+from convox.cli.command import Group, command_of
 from convox.cli.context import CliContext
 from convox.errors import ConvoxError, ExitCode, UsageError
 from convox.interrupts import interrupt
@@ -58,7 +59,9 @@ class RootGroup(Group):
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
         if cmd_name not in self.commands:
-            self.commands[cmd_name] = typer.main.get_command(getattr(import_module(module), name))
+            with lean_imports():
+                app = getattr(import_module(module), name)
+            self.commands[cmd_name] = command_of(app)
         return self.commands[cmd_name]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -214,6 +214,7 @@ def _build(
         credentials=builder.credentials(
             records.rack, docker_config_path=settings.docker_config_path, environ=settings.environ
         ),
+        registry_http=records.rack.registry_http(),
         secrets=cx.secrets,
         platforms=platforms,
     )

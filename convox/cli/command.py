@@ -7,8 +7,10 @@ where a flag repeats; every parameter's default says the same.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
+import typer
 from typer import Exit
 from typer.core import TyperCommand, TyperGroup
 
@@ -16,7 +18,7 @@ from convox.cli.flags import Flag, check_count, find_command_word, read_line
 from convox.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 # The context's type moved between releases of typer and is not public in all of them: Any, here and below.
 
@@ -65,9 +67,25 @@ class Group(TyperGroup):
     Attributes:
         own_command: Name of the hidden command that runs when the group's word stands alone: ``convox builds``. Empty
             for a group that only has commands.
+        declared: What makes each command, by its word, in the order of their declaration. Reading the parameters of
+            them all would take longer than running the one that is asked for.
     """
 
     own_command: ClassVar[str] = ""
+
+    def __init__(self, *, declared: dict[str, Callable[[], Any]] | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.declared = declared or {}
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        """Return the words of the commands, in the order of their declaration."""
+        return list(self.declared)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        """Make a command when it is first asked for; None where no command has that word."""
+        if cmd_name not in self.commands and cmd_name in self.declared:
+            self.commands[cmd_name] = self.declared[cmd_name]()
+        return self.commands.get(cmd_name)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Find the command among the words; flags that stand before it are given to it."""
@@ -109,6 +127,26 @@ class Group(TyperGroup):
             why=f"{word!r} is no command of {path}",
             hint=f"did you mean {path} {close[0]}?" if close else f"{path} --help lists them",
         )
+
+
+def command_of(app: typer.Typer) -> Any:
+    """Return what an app declares: its group, or the one command that it has instead."""
+    cls = app.info.cls
+    if not (isinstance(cls, type) and issubclass(cls, Group)):
+        return typer.main.get_command(app)
+    declared: dict[str, Callable[[], Any]] = {
+        str(info.name): partial(_one_command, info) for info in app.registered_commands
+    }
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            declared[str(group.typer_instance.info.name)] = partial(command_of, group.typer_instance)
+    return cls(declared=declared, name=app.info.name, help=app.info.help, rich_markup_mode=None)
+
+
+def _one_command(info: Any) -> Any:
+    alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+    alone.registered_commands.append(info)
+    return typer.main.get_command(alone)
 
 
 def command_flags(command: Any) -> list[Flag]:

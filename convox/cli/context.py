@@ -6,8 +6,9 @@ import contextlib
 import io
 import sys
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from buildkit_client.startup import lean_imports
 from convox.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from convox.store import Store
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Records:
+class Records(NamedTuple):
     """The records that a command works on.
 
     Attributes:
@@ -66,7 +66,8 @@ class CliContext:
         Raises:
             RackError: It is not there, or cannot be read.
         """
-        from convox.rack import current_rack  # noqa: PLC0415  (not needed by every command)
+        with lean_imports():
+            from convox.rack import current_rack  # noqa: PLC0415  (not needed by every command)
 
         rack = current_rack(settings)
         self.hide_params(rack.params)
@@ -89,13 +90,15 @@ class CliContext:
         Raises:
             ConvoxError: No app or rack fits, or the store cannot be used.
         """
-        from convox.store import open_store  # noqa: PLC0415  (not needed by every command)
-        from convox.store.abandoned import fail_abandoned_builds  # noqa: PLC0415  (not needed by every command)
+        with lean_imports():
+            from convox.store import open_store  # noqa: PLC0415  (not needed by every command)
+            from convox.store.abandoned import fail_abandoned_builds  # noqa: PLC0415  (not needed by every command)
 
         settings = self.settings_for(rack=rack, app=app)
         name = settings.app_name()
         current = self.current_rack(settings)
-        store = open_store(current.store_url, logs_dir=current.logs_path)
+        with lean_imports():
+            store = open_store(current.store_url, logs_dir=current.logs_path)
         try:
             fail_abandoned_builds(store, name)
             yield Records(app=name, rack=current, store=store, settings=settings)

@@ -21,10 +21,10 @@ def main() -> int:
         from convox.cli.completion import answer  # noqa: PLC0415 (only for a shell that completes)
 
         return answer(sys.argv[2:])
-    gc.disable()  # what is loaded stays: to look for garbage in between takes a tenth of the time
-    from convox.cli.app import main as run_command  # noqa: PLC0415 (loads the command line)
+    from buildkit_client.startup import lean_imports  # noqa: PLC0415 (help needs none)
 
-    gc.enable()
+    with lean_imports():
+        from convox.cli.app import main as run_command  # noqa: PLC0415 (loads the command line)
     try:
         return run_command()
     finally:

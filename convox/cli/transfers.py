@@ -47,7 +47,8 @@ def export_build(
     """Export a build.
 
     The file can be imported here and, in the form convox, on a Convox rack. Without --file, or with -, it goes to
-    stdout.
+    stdout. What broke off while a registry was read goes on where it stopped, when the command is repeated with the
+    same --file.
     """
     from convox import builder  # noqa: PLC0415
     from convox.archive import export_build, parse_epoch  # noqa: PLC0415
@@ -72,13 +73,24 @@ def export_build(
             records.rack, docker_config_path=settings.docker_config_path, environ=settings.environ
         )
         images = stored_images(records.rack, record)
+        path = None if file is None else settings.cwd / file
+        resumes = images.layout_path is None
         with (
             _builder(records, wanted=through_builder) as client,
             console.step("Exporting build"),
             (images if client is None else BuilderImages.of(images, client)).open_source(credentials) as source,
-            _opened_output(cx, None if file is None else settings.cwd / file) as out,
+            _opened_output(cx, path, resumes=resumes) as out,
         ):
-            export_build(records.store, record, source, out, file_format=form, compression=kind, epoch=epoch)
+            export_build(
+                records.store,
+                record,
+                source,
+                out,
+                file_format=form,
+                compression=kind,
+                epoch=epoch,
+                resume_in=path.parent if resumes and path is not None else None,
+            )
 
 
 @contextlib.contextmanager
@@ -99,12 +111,12 @@ def _builder(records: "Records", *, wanted: bool) -> "Iterator[Client | None]":
 
 
 @contextlib.contextmanager
-def _opened_output(cx: "CliContext", path: "Path | None") -> "Iterator[BinaryIO]":
+def _opened_output(cx: "CliContext", path: "Path | None", *, resumes: bool) -> "Iterator[BinaryIO]":
     """Open where an export goes: a file that is written whole or not at all, or stdout."""
     from convox.archive_file import whole_file, writing  # noqa: PLC0415
 
     if path is not None:
-        with whole_file(path) as out:
+        with whole_file(path, resumes=resumes) as out:
             yield out
         return
     with writing("stdout"):
@@ -252,6 +264,7 @@ def import_image(
         origin = ImageOrigin(
             credentials=source_credentials(source_image, user, secret, logins),
             insecure_host=current.registry_host if current.param("registry_insecure") == "true" else "",
+            http=current.registry_http(),
             platform=only_platform(current.param("platform")),
             builder=client,
         )

@@ -96,7 +96,7 @@ def _describe(exc: BaseException, *, debug: bool) -> tuple[str, str, str]:
     if isinstance(why, str) and isinstance(hint, str):
         return str(exc) or type(exc).__name__, why, hint
     if isinstance(exc, KeyboardInterrupt):
-        return "cancelled", "", ""
+        return "cancelled", "", "; ".join(getattr(exc, "__notes__", ()))
     if isinstance(exc, MemoryError):
         return "out of memory", "", "close other programs, or build fewer services at once"
     text = " ".join(str(exc).split())

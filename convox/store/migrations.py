@@ -8,8 +8,7 @@ refused, because nobody here can know what its columns mean.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from convox.errors import StoreError
 from convox.models import format_time, now
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(NamedTuple):
     """Where the SQL of two databases differs.
 
     Attributes:

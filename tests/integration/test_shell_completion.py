@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from buildkit_client.cli.commands import command_tree
 from buildkit_client.cli.completion import proposals
 from tests.support.services import Services
+from tests.support.shells import install_program
 
 LINES = [
     "",
@@ -55,3 +57,17 @@ def test_it_proposes_what_buildctl_proposes(line: str, services: Services) -> No
         assert found == []
     else:
         assert found == expected
+
+
+def test_fish_completes(services: Services, tmp_path: Path) -> None:
+    program_path = install_program(tmp_path / "bin", "buildkit-client", "buildkit_client.cli.app")
+    script = "buildkit-client completion fish | source; complete -C $argv[1]"
+    for line, expected in (("pru", {"prune", "prune-histories"}), ("build --no", {"--no-cache"})):
+        process = subprocess.run(
+            ["fish", "--no-config", "-c", script, f"buildkit-client {line}"],
+            capture_output=True,
+            env=program_path,
+            check=True,
+            timeout=60,
+        )
+        assert {word.partition("\t")[0] for word in process.stdout.decode().splitlines()} == expected

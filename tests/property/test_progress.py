@@ -44,7 +44,9 @@ UPDATES = st.builds(
         max_size=2,
     ).map(tuple),
     logs=st.lists(st.builds(VertexLog, DIGESTS, st.just(1), OUTPUT, MOMENTS), max_size=3).map(tuple),
-    warnings=st.lists(st.builds(VertexWarning, DIGESTS, st.just(1), OUTPUT), max_size=1).map(tuple),
+    warnings=st.lists(
+        st.builds(lambda vertex, short: VertexWarning(vertex, 1, short), DIGESTS, OUTPUT), max_size=1
+    ).map(tuple),
 )  # fmt: skip
 
 

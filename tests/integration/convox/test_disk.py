@@ -13,6 +13,7 @@ import pytest
 from convox.models import BuildStatus
 from tests.integration.convox.conftest import MakeApp
 from tests.integration.convox.harness import Convox
+from tests.support.exports import DiskRack, plain_image
 
 pytestmark = [
     pytest.mark.services,
@@ -88,6 +89,32 @@ def test_no_room_for_the_images(convox: Convox, make_app: MakeApp, small_disk: S
     record = convox.build("app")
     assert record.status is BuildStatus.FAILED
     assert NO_SPACE in record.reason
+
+
+def test_no_room_for_an_export(convox: Convox, small_disk: SmallDisk, tmp_path: Path) -> None:
+    with DiskRack(tmp_path / "source") as rack:
+        image = plain_image(rack.layout, os.urandom(2 << 20))
+        (tmp_path / "build.tgz").write_bytes(rack.export(rack.add_build({"web": image})))
+    convox.ok("builds", "import", "-f", str(tmp_path / "build.tgz"), "-a", "app")
+    folder = small_disk(tmp_path / "small", 1500)
+    result = convox.run("builds", "export", convox.build("app").id, "-a", "app", "-f", str(folder / "x.tgz"))
+    assert result.code == 1
+    assert result.stderr == f"ERROR: cannot write {folder}/x.tgz\n  why: {NO_SPACE}\n"
+    assert list(folder.iterdir()) == []
+
+
+def test_no_room_for_an_import(convox: Convox, small_disk: SmallDisk, tmp_path: Path) -> None:
+    with DiskRack(tmp_path / "source") as rack:
+        image = plain_image(rack.layout, os.urandom(2 << 20))
+        (tmp_path / "build.tgz").write_bytes(rack.export(rack.add_build({"web": image})))
+    convox.ok("rack")
+    small_disk(convox.layout_path, 1500)
+    result = convox.run("builds", "import", "-f", str(tmp_path / "build.tgz"), "-a", "app")
+    assert result.code == 1
+    assert NO_SPACE in result.stderr
+    assert result.stderr.count("ERROR: ") == 1
+    assert convox.builds("app") == []
+    assert [path for path in convox.layout_path.rglob("*") if path.is_file() and path.stat().st_size > 1000] == []
 
 
 @pytest.mark.parametrize("closed", ["config", "rack", "images", "logs"])

@@ -54,6 +54,7 @@ class Remote:
         """Build, find every tag and every cache, and return the log."""
         result = convox.ok("build", str(folder), "-a", self.app, *flags)
         assert result.stderr == ""
+        print(result.log)  # shown when something is missing
         build_id, _ = result.ids
         record = convox.build(self.app, build_id)
         assert record.repository == f"{self.host}/{self.app}"

@@ -102,20 +102,6 @@ def test_bash_completes(program_path: dict[str, str]) -> None:
     assert not Path("pwned").exists()
 
 
-@pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
-def test_fish_completes(program_path: dict[str, str]) -> None:
-    script = "buildkit-client completion fish | source; complete -C $argv[1]"
-    for line, expected in (("pru", {"prune", "prune-histories"}), ("build --no", {"--no-cache"})):
-        process = subprocess.run(
-            ["fish", "--no-config", "-c", script, f"buildkit-client {line}"],
-            capture_output=True,
-            env=program_path,
-            check=True,
-            timeout=60,
-        )
-        assert {word.partition("\t")[0] for word in process.stdout.decode().splitlines()} == expected
-
-
 @pytest.fixture
 def program_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment in which shells find buildkit-client, and an empty current folder."""

@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,26 +38,6 @@ from tests.support.exports import (
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import add_image
 from tests.support.tars import file, tar
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def rack(tmp_path: Path) -> Iterator[DiskRack]:
-    with DiskRack(tmp_path / "rack") as rack:
-        yield rack
-
-
-@pytest.fixture(params=["layout", "registry"])
-def any_rack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DiskRack]:
-    """A rack of either kind."""
-    host = request.getfixturevalue("registry").host if request.param == "registry" else ""
-    with DiskRack(tmp_path / "any", registry=host) as rack:
-        yield rack
 
 
 def interrupt(*args: object, **changes: object) -> None:

@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,26 +37,6 @@ from tests.support.exports import (
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import add_image, add_platforms
 from tests.support.tars import file, tar
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def rack(tmp_path: Path) -> Iterator[DiskRack]:
-    with DiskRack(tmp_path / "rack") as rack:
-        yield rack
-
-
-@pytest.fixture(params=["layout", "registry"])
-def any_rack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DiskRack]:
-    """A rack of either kind."""
-    host = request.getfixturevalue("registry").host if request.param == "registry" else ""
-    with DiskRack(tmp_path / "any", registry=host) as rack:
-        yield rack
 
 
 def test_what_nobody_here_knows_travels_on(rack: DiskRack, tmp_path: Path) -> None:

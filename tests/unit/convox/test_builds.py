@@ -510,6 +510,22 @@ class TestLostBlob:
         assert build.images["web"] == digest("web")
         assert "failed:" not in rig.log
 
+    @pytest.mark.parametrize("is_cache", [False, True])
+    def test_old_builders_tell_the_status_alone(self, rig: Rig, is_cache: bool) -> None:
+        refusal = "unexpected status from PUT request to http://r:5000/v2/a/manifests/web.B1: 400 Bad Request"
+
+        def refuse(build: FakeBuild, on_status: OnStatus) -> str:
+            if not is_cache:
+                return fail(f'failed to push x: failed commit on ref "manifest-sha256:1": {refusal}')(build, on_status)
+            on_status(step("exporting cache to registry", error=f"error writing manifest blob: {refusal}"))
+            return digest("first")
+
+        rig.client.scripts = {"web": [refuse, succeed]}
+        build, _ = rig.run()
+        assert build.images["web"] == digest("web")
+        assert "web | WARNING: the registry lost a blob, or wants no such manifest, trying again\n" in rig.log
+        assert "failed:" not in rig.log
+
     def test_other_errors_are_not_tried_again(self, rig: Rig) -> None:
         rig.client.scripts = {"web": [fail("failed to push x: denied")], "api": wait_for_cancel}
         rig.fails(BuildError)

@@ -39,6 +39,7 @@ def test_reading_is_as_lenient_as_convox() -> None:
         ("", "", ""),
         ("A=1", "A=1\n", ""),
         ("", "B=1\nA=1", "add:A add:B"),
+        ("A=1", "A=1 ", "change:A"),
         ("A=1\nB=1\nC=1\nD=1", "A=2\nC=1\nE=1", "add:E change:A remove:B remove:D"),
     ],
 )
@@ -81,3 +82,9 @@ def test_a_line_that_is_no_pair_is_named_and_not_shown() -> None:
     with pytest.raises(UsageError, match="stdin, line 3: it is not NAME=value") as caught:
         read_lines("A=1\n\ncanary\n", "stdin")
     assert "canary" not in f"{caught.value}{caught.value.why}{caught.value.hint}"
+
+
+def test_a_carriage_return_at_the_end_would_be_lost() -> None:
+    with pytest.raises(UsageError, match="more than one line"):
+        read_arguments(["A=x\r"])
+    assert parse_environment(format_environment(read_arguments(["A=x\ry"]))) == {"A": "x\ry"}

@@ -92,6 +92,15 @@ def test_cache_is_compressed_as_the_image(compression: str) -> None:
     assert {one.to_export_attrs()["compression"] for one in exports} == {compression}
 
 
+@pytest.mark.parametrize(
+    ("compression", "wanted"),
+    [("", None), ("gzip", None), ("uncompressed", None), ("zstd", "true"), ("estargz", "true")],
+)
+def test_media_types_that_have_a_name_for_the_compression(compression: str, wanted: str | None) -> None:
+    images = store(registry="registry.example.com", **({"compression": compression} if compression else {}))
+    assert attrs(images).get("oci-mediatypes") == wanted
+
+
 def test_unknown_compression() -> None:
     with pytest.raises(RackError, match="invalid value for param 'compression': lzma"):
         attrs(store(registry="registry.example.com", compression="lzma"))

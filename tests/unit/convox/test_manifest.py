@@ -554,3 +554,15 @@ def test_names_of_services_alone() -> None:
     for wrong in ("services: [web]", "- web", "services: {", "#" * (MAX_SIZE_BYTES + 1)):
         with pytest.raises(ManifestError):
             service_names(wrong, {})
+
+
+@pytest.mark.parametrize("number", ["!!int abc", "!!int ''", "9" * 5000])
+def test_a_number_that_is_none(number: str) -> None:
+    text = f"services:\n  web:\n    image: app\n    deployment:\n      minimum: {number}\n"
+    assert parse_manifest(text, {}).services[0].image == "app"
+
+
+def test_a_value_that_is_no_text() -> None:
+    for read in (parse_manifest, service_names):
+        with pytest.raises(ManifestError, match="not UTF-8"):
+            read("services:\n  web:\n    build: ${NAME}\n", {"NAME": "\udc80"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,7 @@ def test_settings_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / ".convox" / "rack").mkdir(parents=True)
     with pytest.raises(RackError) as caught:
         settings.rack_choice()
-    assert caught.value.why == "Is a directory"
+    assert caught.value.why == "it is a folder"
     (tmp_path / ".convox" / "rack").rmdir()
     (tmp_path / ".convox" / "rack").write_bytes(b"\xff")
     with pytest.raises(RackError) as caught:
@@ -231,3 +232,18 @@ def test_nothing_else_reads_the_environment() -> None:
         if isinstance(node.value, ast.Name) and node.value.id == "os"
     }
     assert readers == {"settings.py"}
+
+
+def test_a_pipe_in_place_of_a_setting_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / ".convox").mkdir()
+    os.mkfifo(tmp_path / ".convox" / "rack")
+    with pytest.raises(RackError) as caught:
+        load(tmp_path).rack_choice()
+    assert caught.value.why == "it is not a regular file"
+
+
+def test_a_large_setting_is_called_large(tmp_path: Path) -> None:
+    write(tmp_path / ".convox" / "rack", "é" * 20_000)
+    with pytest.raises(RackError) as caught:
+        load(tmp_path).rack_choice()
+    assert caught.value.why == "it has more than 16384 bytes"
