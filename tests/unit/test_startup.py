@@ -30,6 +30,40 @@ def test_the_library_leaves_grpc_as_it_is() -> None:
 
 
 def test_a_build_loads_no_module_that_few_builds_need() -> None:
-    names, _ = loaded("import buildkit_client.cli.build")
-    few = ("history", "subrequests", "gateway", "session.ssh", "session.policy", "session.upload", "session.exporter")
-    assert not {f"buildkit_client.{name}" for name in few} & names
+    names, _ = loaded(
+        "from buildkit_client.startup import lean_imports\nwith lean_imports(): import buildkit_client.cli.build\n0"
+    )
+    few = (
+        *("history", "subrequests", "gateway", "records", "llb", "local_cache", "image_layouts", "cli.cache_metrics"),
+        *("session.ssh", "session.policy", "session.upload", "session.exporter", "session.filesend", "transport.tls"),
+        *("oci.layout", "oci.image", "oci.descriptor", "oci.token", "oci.credential_helper"),
+        *("options.frontend", "options.contexts", "options.caches", "options.exporters", "options.outputs"),
+        *("options.secrets", "options.attestations", "options.source_policy", "options.cloud_caches"),
+        *("progress.tty", "progress.rawjson", "progress.colours"),
+    )
+    assert {f"buildkit_client.{name}" for name in few} & names == set()
+    others = ("asyncio", "google.protobuf.internal.python_message", "hashlib", "shutil", "socket", "ssl", "subprocess")
+    assert {*others, "tempfile", "traceback"} & names == set()
+
+
+def test_what_is_loaded_on_demand_is_the_module_itself() -> None:
+    code = """
+import gc, sys
+from buildkit_client.startup import lean_imports
+with lean_imports():
+    import calendar as stand_in
+    assert "timegm" not in vars(stand_in)
+    from calendar import monthrange
+    assert stand_in.timegm is sys.modules["calendar"].timegm
+    import tempfile as never_asked
+import calendar, tempfile
+assert stand_in is not calendar and stand_in.timegm is calendar.timegm and monthrange is calendar.monthrange
+assert never_asked is not tempfile and never_asked.mkstemp is tempfile.mkstemp
+try:
+    stand_in.nothing
+except AttributeError:
+    pass
+else:
+    raise AssertionError
+"""
+    loaded(code + "0")
