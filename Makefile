@@ -52,9 +52,8 @@ integration: services ## tests against a real buildkitd and real registries
 
 # Older releases of buildkitd: the folders of scripts/buildkit. The newest is what `make test` uses.
 COMPAT_RELEASES ?= v0.12.5 v0.22.0
-# What has nothing to do with the daemon's release, or takes long to say the same again; and the table of compare/,
-# whose cases are written for what the newest daemon does
-COMPAT_LEAVES := $(addprefix --ignore=tests/integration/,compare test_protobuf_runtimes.py test_store_postgres.py \
+# What has nothing to do with the daemon's release, or takes long to say the same again
+COMPAT_LEAVES := $(addprefix --ignore=tests/integration/,test_protobuf_runtimes.py test_store_postgres.py \
 	test_reference_patterns.py test_scale.py test_docker_engine.py)
 
 .PHONY: compat
@@ -62,8 +61,11 @@ compat: install ## the integration tests with older releases of buildkitd
 	@failed=; for release in $(COMPAT_RELEASES); do \
 		export BUILDKIT_RELEASE=$$release; \
 		$(SERVICES) up; \
-		( eval "$$($(SERVICES) env)"; set -x; \
-		$(BIN)/pytest tests/integration $(COMPAT_LEAVES) --require-services $(PYTEST_FLAGS) ) || failed="$$failed $$release"; \
+		( eval "$$($(SERVICES) env)"; result=0; set -x; \
+		$(BIN)/pytest -n 2 --dist loadfile tests/integration --ignore=tests/integration/compare $(COMPAT_LEAVES) \
+			--require-services $(PYTEST_FLAGS) || result=1; \
+		$(BIN)/pytest tests/integration/compare --require-services $(PYTEST_FLAGS) || result=1; \
+		exit $$result ) || failed="$$failed $$release"; \
 		$(SERVICES) down; \
 	done; \
 	if [ -n "$$failed" ]; then echo "compat: tests fail with$$failed" >&2; exit 1; fi

@@ -12,8 +12,7 @@ Reference: api/services/control/control.proto and solver/pb/caps.go, release by 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from buildkit_client.errors import OptionError
 
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 _RELEASE = re.compile(r"v?(\d+)\.(\d+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+class Feature(NamedTuple):
     """Something that daemons can do from a release on.
 
     Attributes:

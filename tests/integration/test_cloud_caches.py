@@ -51,7 +51,8 @@ def azblob(store):
 
 
 def gha(store, version):
-    urls = {"url": store.url} if version == 1 else {"url_v2": store.url}
+    url = f"{store.url}/"  # as GitHub's addresses end; older daemons add no slash
+    urls = {"url": url} if version == 1 else {"url_v2": url}
     return GhaCache(scope="app", token=runtime_token(), version=version, mode="max", **urls)
 
 
@@ -70,7 +71,7 @@ def build(own, folder, **options):
     return {name for name in graph.cache_summary().run_cached if " RUN " in name}
 
 
-@pytest.mark.parametrize("kind", CACHES)
+@pytest.mark.parametrize("kind", ["s3", "azblob", "gha 1", pytest.param("gha 2", marks=pytest.mark.buildkit(">=0.20"))])
 def test_round_trip_on_an_emptied_builder(own, folder, store, kind):
     cache = CACHES[kind](store)
     assert build(own, folder, cache_exports=[cache]) == set()

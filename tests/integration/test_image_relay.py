@@ -45,7 +45,7 @@ from tests.support.only_builder import HOST, only_builder, only_builder_daemon
 from tests.support.own_buildkitd import OwnBuildkitd
 from tests.support.services import Services
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.buildkit(">=0.28")]
 
 
 class _TokenRegistry(http.server.BaseHTTPRequestHandler):

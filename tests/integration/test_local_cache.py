@@ -85,6 +85,7 @@ def test_we_read_buildctls(own, folder, tmp_path):
     assert short(cached) == RUNS
 
 
+@pytest.mark.buildkit(">=0.25")  # older daemons write another cache each time, whoever asks
 def test_both_write_the_same_files(own, folder, tmp_path):
     ours(own, folder, cache_exports=[LocalCache(path=tmp_path / "a", mode="max", tag="web")])
     buildctl(own, folder, f"--export-cache=type=local,dest={tmp_path / 'b'},mode=max,tag=web")

@@ -146,6 +146,7 @@ def test_a_push_without_login(peers: Peers) -> None:
     assert "401 Unauthorized" in last[0]
 
 
+@pytest.mark.buildkit(">=0.13")  # rewrite-timestamp
 def test_the_metadata_file_and_the_stream_on_stdout_are_the_same(peers: Peers) -> None:
     peers.write("Dockerfile", f"FROM {peers.services.base_image}\nRUN echo same\n")
     options = ["--opt", "build-arg:SOURCE_DATE_EPOCH=0", "--metadata-file", "meta", "--ref-file", "ref"]

@@ -277,6 +277,7 @@ def test_two_exporters_for_one_place(client, folder, tmp_path):
     assert not stream.getvalue()
 
 
+@pytest.mark.buildkit(">=0.13")
 def test_several_exporters_send_to_us_at_once(client, folder, tmp_path):
     stream = io.BytesIO()
     client.solve(
@@ -308,9 +309,13 @@ def test_what_a_policy_says_reaches_the_error(client, services):
         client.solve(frontend, source_policy=rules)
     assert (caught.value.kind, caught.value.why) == ("other", "a source policy forbids it")
 
+
+@pytest.mark.buildkit(">=0.26")
+def test_what_a_policy_callback_says_reaches_the_error(client, services):
     def only_local(request):
         return PolicyDeny(("no images today",)) if "image" in request.identifier else PolicyAllow()
 
+    frontend = DockerfileFrontend(context=DockerfileText(f"FROM {services.base_image}\n"), no_cache=True)
     with pytest.raises(SolveError) as denied:
         client.solve(frontend, policy=only_local)
     assert denied.value.why == "no images today"

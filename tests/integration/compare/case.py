@@ -51,6 +51,7 @@ class Case:
         left: What a failed build of ours leaves in ``{out}``: names of files.
         check: Looks at each of the two results.
         first: Which tool runs first.
+        needs: The first release of buildkitd that both do the same with, for example ``0.13``; empty for every one.
     """
 
     area: str = ""
@@ -73,6 +74,7 @@ class Case:
     left: frozenset[str] = frozenset()
     check: Callable[[Seen], None] | None = None
     first: Literal["theirs", "ours"] = "theirs"
+    needs: str = ""
 
 
 def dockerfile(text: str, **files: bytes) -> Tree:

@@ -100,6 +100,7 @@ CASES = [
         environ={"SECRET": "x"},
         flags="--no-cache --secret id=token,env=SECRET" + _LOCAL,
         check=_made("x"),
+        needs="0.16",
     ),
     Case(
         name="secret that is optional",
@@ -236,6 +237,7 @@ CASES = [
         files=_runs("--security=insecure", "echo ran > /out"),
         flags="--allow security.insecure --no-cache" + _LOCAL,
         check=_made("ran"),
+        needs="0.26",
     ),
     Case(
         name="both entitlements",
@@ -243,6 +245,7 @@ CASES = [
         files=_runs("--security=insecure --network=host", "echo ran > /out"),
         flags="--allow security.insecure --allow network.host --no-cache" + _LOCAL,
         check=_made("ran"),
+        needs="0.26",
     ),
     Case(
         name="host network, not allowed",
@@ -257,6 +260,7 @@ CASES = [
         files=_runs("--security=insecure", "echo ran > /out"),
         flags="--no-cache" + _LOCAL,
         error="security.insecure is not allowed",
+        needs="0.26",
     ),
     Case(
         name="an entitlement that the daemon refuses",
@@ -270,6 +274,7 @@ CASES = [
         files=_RUN,
         flags="--allow device=vendor.com/none=x" + _LOCAL,
         check=_made("ran"),
+        needs="0.21",
     ),
     # source policies
     Case(

@@ -61,24 +61,41 @@ def _case(name: str, flags: str, **values: Any) -> Case:
 
 CASES = [
     _case("none unless asked for", _OCI, check=_none),
-    _case("provenance", "--opt attest:provenance=" + _OCI, check=_provenance("buildDefinition", "llbDefinition")),
+    _case(
+        "provenance",
+        "--opt attest:provenance=" + _OCI,
+        check=_provenance("buildDefinition", "llbDefinition"),
+        needs="0.28",
+    ),
     _case("provenance, min", "--opt attest:provenance=mode=min" + _OCI, check=_without("llbDefinition")),
-    _case("provenance, max", "--opt attest:provenance=mode=max --opt label:a=b" + _OCI, check=_provenance("label:a")),
+    _case(
+        "provenance, max",
+        "--opt attest:provenance=mode=max --opt label:a=b" + _OCI,
+        check=_provenance("label:a"),
+        needs="0.28",
+    ),
     _case(
         "provenance, version 0.2",
         "--opt attest:provenance=mode=max,version=v0.2" + _OCI,
         check=_provenance("buildConfig", version="v0.2"),
     ),
-    _case("provenance, version 1", "--opt attest:provenance=version=v1" + _OCI, check=_provenance("runDetails")),
+    _case(
+        "provenance, version 1",
+        "--opt attest:provenance=version=v1" + _OCI,
+        check=_provenance("runDetails"),
+        needs="0.23",
+    ),
     _case(
         "provenance, builder",
         "--opt attest:provenance=mode=min,builder-id=https://ci.example.com/1" + _OCI,
         check=_provenance("https://ci.example.com/1"),
+        needs="0.28",
     ),
     _case(
         "provenance, reproducible",
         "--opt attest:provenance=mode=max,reproducible=true" + _OCI,
         check=_provenance("buildDefinition"),
+        needs="0.28",
     ),
     _case(
         "provenance, file name",
@@ -89,24 +106,28 @@ CASES = [
         "provenance with commit",
         "--opt attest:provenance=mode=min --opt vcs:revision=abc --opt vcs:source=https://example.com/r" + _OCI,
         check=_provenance("abc"),
+        needs="0.28",
     ),
     _case(
         "provenance of several stages",
         "--opt attest:provenance=mode=max" + _OCI,
         files=_STAGED,
         check=_provenance("llbDefinition"),
+        needs="0.28",
     ),
     _case(
         "provenance of a base image",
         "--opt attest:provenance=mode=max" + _OCI,
         files=dockerfile("FROM {base}\nCOPY hello /\n"),
         check=_provenance("resolvedDependencies"),
+        needs="0.28",
     ),
     _case(
         "provenance of a git context",
         "--frontend dockerfile.v0 --opt context={http}/app.git#v1 --opt attest:provenance=mode=max" + _OCI,
         files=None,
         check=_provenance("externalParameters"),
+        needs="0.28",
     ),
     _case(
         "provenance of two platforms", "--opt platform=linux/amd64,linux/arm64 --opt attest:provenance=mode=min" + _OCI
@@ -130,22 +151,26 @@ CASES = [
         "provenance, pushed",
         "--opt attest:provenance=mode=min --output type=image,name={repo}:1,push=true,rewrite-timestamp=true",
         check=_provenance("buildDefinition"),
+        needs="0.28",
     ),
     _case(
         "provenance, docker types",
         "--opt attest:provenance=mode=min --output type=image,name={repo}:1,push=true,oci-artifact=false",
         check=_provenance("buildDefinition"),
+        needs="0.28",
     ),
     _case(
         "provenance by build-arg",
         "--opt build-arg:BUILDKIT_ATTEST_PROVENANCE=mode=min" + _OCI,
         check=_provenance("buildDefinition"),
+        needs="0.28",
     ),
     _case(
         "provenance beside secrets",
         "--opt attest:provenance=mode=max --secret id=s,src={context}/hello" + _OCI,
         files=dockerfile("FROM {base}\nRUN --mount=type=secret,id=s cat /run/secrets/s > /dev/null\n"),
         check=_provenance("secrets"),
+        needs="0.28",
     ),
     _case("sbom", "--opt attest:sbom=generator={scanner}" + _OCI, check=_sbom(1)),
     _case("sbom and provenance", "--opt attest:sbom=generator={scanner} --opt attest:provenance=mode=min" + _OCI),

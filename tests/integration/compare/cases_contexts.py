@@ -91,12 +91,14 @@ CASES = [
         files=None,
         flags=_REMOTE + "'{http}/app.git?ref=v1&subdir=sub'" + _LOCAL,
         check=_made("s/Dockerfile"),
+        needs="0.24",
     ),
     Case(
         name="git with a checksum",
         files=None,
         flags=_REMOTE + "'{http}/app.git?tag=v1&checksum={commit}'" + _LOCAL,
         check=_made(hello="first"),
+        needs="0.24",
     ),
     Case(
         name="git by its own protocol",
@@ -144,6 +146,7 @@ CASES = [
         files=dockerfile("FROM scratch\nCOPY --from=page context /page\n"),
         flags="--opt context:page={http}/page" + _LOCAL,
         check=_made(page="page"),
+        needs="0.30",
     ),
     Case(
         name="ADD from http and git",

@@ -186,7 +186,12 @@ CASES = [
         flags=_OCI,
         error='"/none": not found',
     ),
-    Case(name="missing target", flags="--opt target=none " + _OCI, error='target stage "none" could not be found'),
+    Case(
+        name="missing target",
+        flags="--opt target=none " + _OCI,
+        error='target stage "none" could not be found',
+        needs="0.13",
+    ),
     Case(name="bad platform", flags="--opt platform=linux/amd64/v3/x/y " + _OCI, error="linux/amd64/v3/x/y"),
     Case(name="a step that fails", files=_FAILS, flags=_OCI, error="exit code: 7"),
     Case(
@@ -212,13 +217,14 @@ CASES = [
         flags="--frontend gateway.v0 --opt source={base}",
         error="error: ",
     ),
-    Case(name="unknown sub-request", flags="--opt requestid=frontend.none", error="frontend.none"),
-    Case(name="unknown feature of a frontend", flags="--opt frontend.caps=none", error="none"),
+    Case(name="unknown sub-request", flags="--opt requestid=frontend.none", error="frontend.none", needs="0.22"),
+    Case(name="unknown feature of a frontend", flags="--opt frontend.caps=none", error="none", needs="0.22"),
     Case(
         name="a check that fails",
         files=dockerfile("# check=error=true\nFROM scratch AS Small\nCOPY hello /\n"),
         flags=_OCI,
         error="lint violation found",
+        needs="0.14",
     ),
     Case(
         name="git ref that is not there",
@@ -231,12 +237,14 @@ CASES = [
         files=None,
         flags="--frontend dockerfile.v0 --opt context={http}/app.git#v1:none",
         error="none",
+        needs="0.29",
     ),
     Case(
         name="git checksum that is wrong",
         files=None,
         flags="--frontend dockerfile.v0 --opt 'context={http}/app.git?ref=v2&checksum={commit}'",
         error="checksum",
+        needs="0.24",
     ),
     Case(
         name="git repository that is not there",

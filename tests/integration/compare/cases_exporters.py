@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tests.integration.compare.case import EPOCH, Case, dockerfile
 from tests.integration.compare.observe import Seen, tar_members
-from tests.support.tree import Fifo, File, HardLink, Symlink, Tree
+from tests.support.tree import Fifo, File, Folder, HardLink, Symlink, Tree
 
 AREA = "exporters"
 
@@ -15,6 +15,7 @@ _TIMES: Tree = {
     "new": File(b"n", mode=0o4755, mtime_ns=1_600_000_000_123_456_789),
     "old": File(b"o", mode=0o444, mtime_ns=-1_000_000_001),
     "far": File(b"f", mode=0o600, mtime_ns=4_102_444_800_000_000_007),
+    "folder": Folder(),  # with a time of its own, not that of the making
     "folder/inner": File(b"i", mode=0o1777),
     "pipe": Fifo(),
     "second name": HardLink(b"new"),
@@ -154,12 +155,16 @@ CASES = [
     Case(name="image, docker media types", flags=_image("oci-mediatypes=false,"), check=_docker_types),
     Case(name="image, OCI media types", flags=_image("oci-mediatypes=true,"), check=_pushed),
     Case(
-        name="image, uncompressed", flags=_image("compression=uncompressed,"), check=_layers("oci.image.layer.v1.tar")
+        name="image, uncompressed",
+        flags=_image("compression=uncompressed,"),
+        check=_layers("oci.image.layer.v1.tar"),
+        needs="0.31",
     ),
     Case(
         name="image, zstd",
         flags=_image("compression=zstd,compression-level=19,"),
         check=_layers("oci.image.layer.v1.tar+zstd"),
+        needs="0.31",
     ),
     Case(
         name="image, estargz",
@@ -171,6 +176,7 @@ CASES = [
         files=dockerfile("FROM {base}\nCOPY hello /\n"),
         flags=_image("compression=zstd,force-compression=true,"),
         check=_layers("oci.image.layer.v1.tar+zstd"),
+        needs="0.31",
     ),
     Case(
         name="image, unpacked",
@@ -359,6 +365,7 @@ CASES = [
         flags="--output type=local,mode=delete,dest={tree}",
         check=_gone,
         ignore=_FOLDERS,
+        needs="0.31",
     ),
     Case(
         name="local of two platforms",
@@ -369,6 +376,7 @@ CASES = [
         name="local, platform-split",
         flags="--output type=local,platform-split=true,dest={tree}",
         check=_has("tree/linux_amd64/app/hello"),
+        needs="0.23",
     ),
     Case(
         name="local, not split",

@@ -209,6 +209,7 @@ CASES = [
         name="memory and shares",
         files=_runs("cat /sys/fs/cgroup/memory.max 2> /dev/null || echo old"),
         flags="--no-cache --opt memory=67108864 --opt cpushares=512" + _LOCAL,
+        needs="0.31",
     ),
     Case(
         name="image-resolve-mode",
@@ -222,7 +223,7 @@ CASES = [
         flags="--no-cache --opt build-arg:HTTP_PROXY=http://127.0.0.1:1" + _LOCAL,
         check=_made("out", "http://127.0.0.1:1\n"),
     ),
-    Case(name="proxy-network", flags="--proxy-network" + _LOCAL),
+    Case(name="proxy-network", flags="--proxy-network" + _LOCAL, needs="0.31"),
     Case(
         name="a heredoc and mounts",
         files=dockerfile(
@@ -290,13 +291,15 @@ CASES = [
         files=dockerfile("from scratch as Small\n"),
         flags="--opt requestid=frontend.lint",
         check=_says("StageNameCasing"),
+        needs="0.14",
     ),
-    Case(area="sub-requests", name="lint without findings", flags="--opt requestid=frontend.lint"),
+    Case(area="sub-requests", name="lint without findings", flags="--opt requestid=frontend.lint", needs="0.14"),
     Case(
         area="sub-requests",
         name="lint with rules",
         files=dockerfile("from scratch as Small\n"),
         flags="--opt requestid=frontend.lint --opt build-arg:BUILDKIT_DOCKERFILE_CHECK=skip=StageNameCasing",
+        needs="0.14",
     ),
     Case(
         area="sub-requests",
@@ -304,6 +307,7 @@ CASES = [
         files=APP,
         flags="--opt requestid=frontend.convertllb",
         ignore={"stdout": "the graph has the id of the session"},
+        needs="0.26",
     ),
     Case(
         area="sub-requests",

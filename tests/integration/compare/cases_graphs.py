@@ -62,6 +62,7 @@ CASES = [
         "{go multi-stage}",
         "--local context={arm}/src " + _LOCAL,
         more={"src/a.txt": b"a", "src/b.txt": b"b"},
+        needs="0.19",
     ),
     _case("of Go: a secret that is not given", "{go secret-file-only}", _LOCAL, error="not found"),
     _case("of Go: a folder that is not given", "{go local}", _LOCAL, error="no local sources enabled"),

@@ -82,7 +82,11 @@ CASES = [
         loose="undated",
         check=_keys("cache.manifest"),
     ),
-    Case(name="metadata over a file", more={"metadata.json": b"before"}, flags="--output type=image,name=a"),
+    Case(
+        name="metadata over a file",
+        more={"metadata.json": b"before"},
+        flags="--output type=image,name=a,rewrite-timestamp=true",  # 0.22 may take old times of folders
+    ),
     Case(
         name="metadata as others may read it",
         umask=0o022,
@@ -129,6 +133,7 @@ CASES = [
         files=dockerfile("FROM scratch AS Small\nCOPY hello /\n"),
         flags="--no-cache",
         check=_warned,
+        needs="0.14",
     ),
     Case(
         name="output of steps",

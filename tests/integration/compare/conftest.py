@@ -35,7 +35,11 @@ def arena(
         items = [item for item in request.session.items if isinstance(item, pytest.Function)]
         params = [item.callspec.params for item in items if hasattr(item, "callspec")]
         cases = [one.get("case") for one in params]
-        arena.start(case for case in cases if isinstance(case, Case))
+        arena.start(
+            case
+            for case in cases
+            if isinstance(case, Case) and (not case.needs or services.buildkit_satisfies(f">={case.needs}"))
+        )
         yield arena
         arena.close()
 

@@ -8,6 +8,8 @@ import pytest
 
 from buildkit_client import Client
 from buildkit_client.errors import BuildKitError, OptionError
+from buildkit_client.image_relay import pull_image
+from buildkit_client.oci import ImageLayout
 from buildkit_client.options import (
     DockerfileFrontend,
     DockerfileText,
@@ -104,6 +106,19 @@ def test_calls(services, feature, call):
                 call(client)
             return
         call(client)
+
+
+def test_images_through_the_builder(services, tmp_path):
+    """No feature of the list, since builders say themselves whether they read blobs of images."""
+    layout = ImageLayout.create(tmp_path)
+    with Client(services.buildkit_host) as client:
+        if services.buildkit_satisfies(">=0.28"):
+            assert layout.has_blob(pull_image(client, services.base_image, layout).digest)
+            return
+        with pytest.raises(OptionError, match=r"^this builder cannot read an image's blobs for us$") as caught:
+            pull_image(client, services.base_image, layout)
+    assert caught.value.why == "its BuildKit is too old: it has no source.imageblob"
+    assert not layout.read_index().manifests
 
 
 def test_what_every_release_has_is_not_asked_about(services):
