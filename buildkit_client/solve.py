@@ -14,7 +14,7 @@ import binascii
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -24,7 +24,7 @@ from buildkit_client._proto import control_pb2
 from buildkit_client.errors import BuildCancelledError, BuildKitError, BuildPhase, ConnectionLostError, SolveError
 from buildkit_client.options.known import checked_texts
 from buildkit_client.progress.graph import BuildGraph
-from buildkit_client.progress.model import StatusUpdate, decode_status
+from buildkit_client.progress.model import StatusUpdate, VertexLog, decode_status
 from buildkit_client.solve_options import Graph
 from buildkit_client.transport.channel import CONTROL, Channel
 from buildkit_client.transport.lenient import parse_message
@@ -36,11 +36,15 @@ if TYPE_CHECKING:
     from buildkit_client.transport.channel import PendingCall
 
 OnStatus = Callable[[StatusUpdate], object]
-"""Gets every message of the Status stream, in order, in the thread that waits for the build."""
+"""Gets the Status stream's messages, in order, in the thread that waits for the build.
+
+Messages that only bring output are joined to one where several wait.
+"""
 
 _SILENCE_AFTER_SOLVE_S = 5.0  # client/solve.go: how long Status may stay silent once Solve has returned
 _NO_STATUS_S = 1.0  # the same when it never said anything
-_READ_AHEAD = 64  # how many status messages may wait for the caller
+_READ_AHEAD = 128  # how many status messages may wait for the caller
+_GATHER_S = 0.005  # how long output may gather: a step that writes line by line sends thousands of messages a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +260,20 @@ class Solve:
                 event = self._events.get(timeout=patience_s if self._returned is not None else None)
             except Empty:
                 break
+            updates: list[StatusUpdate] = []
+            while isinstance(event, StatusUpdate):
+                updates.append(event)
+                try:
+                    event = self._events.get_nowait()
+                except Empty:
+                    break
+            for update in _joined(updates):
+                self._has_status = True
+                self._graph.apply(update)
+                if on_status is not None:
+                    on_status(update)
+            for _ in updates:
+                self._room.put(True)
             match event:
                 case _Returned():
                     self._returned = event
@@ -263,12 +281,8 @@ class Solve:
                     self._has_status_ended = True
                     if error is not None:
                         raise error
-                case _:
-                    self._has_status = True
-                    self._room.put(True)
-                    self._graph.apply(event)
-                    if on_status is not None:
-                        on_status(event)
+                case StatusUpdate(logs=logs) if logs and len(updates) < _READ_AHEAD // 2:
+                    time.sleep(_GATHER_S)
         assert self._returned is not None
         failure = self._returned.error
         if failure is not None:
@@ -354,3 +368,18 @@ def _is_context(name: str) -> bool:
     return name.startswith(("[internal] load build ", "[internal] load .dockerignore")) or (
         name.startswith("[context ") and name.endswith("load from client")
     )
+
+
+def _joined(updates: Iterable[StatusUpdate]) -> Iterator[StatusUpdate]:
+    """Yield messages with those joined that follow each other and only bring output."""
+    logs: list[VertexLog] = []
+    for update in updates:
+        if not (update.vertexes or update.statuses or update.warnings):
+            logs += update.logs
+            continue
+        if logs:
+            yield StatusUpdate(logs=tuple(logs))
+            logs = []
+        yield update
+    if logs:
+        yield StatusUpdate(logs=tuple(logs))

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shlex
 import tempfile
-import threading
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -300,14 +299,11 @@ class _Run:
                 ]
             with self._reporter.step("Starting build"):
                 self._update(status=BuildStatus.RUNNING, manifest=manifest.text)
-            if site.images.layout_path is None:
-                # Read from the registry at the end: what that takes loads while the daemon works.
-                threading.Thread(target=import_module, args=("buildkit_client.oci.registry",), daemon=True).start()
             digests = solve_all(jobs, self._log, repository=site.images.repository)
-        self._log.flush()
-        self._log.check()
-        last = [service.name for service in manifest.services if service.name in digests][-1]
-        entrypoint = self._entrypoint(plan.image_for(last), digests[last])
+            self._log.flush()
+            self._log.check()
+            last = [service.name for service in manifest.services if service.name in digests][-1]
+            entrypoint = self._entrypoint(plan.image_for(last), digests[last], client)
         return self._complete(digests, entrypoint)
 
     def _update(self, **changes: object) -> None:
@@ -350,12 +346,20 @@ class _Run:
             shared_key=shared_key,
         )
 
-    def _entrypoint(self, image: PlannedImage, digest: str) -> str:
-        """Return the entrypoint of an image; a build does not fail because it cannot be read."""
-        from buildkit_client import BuildKitError  # noqa: PLC0415 (not needed by every command)
+    def _entrypoint(self, image: PlannedImage, digest: str, client: Client) -> str:
+        """Return the entrypoint of an image; a build does not fail because it cannot be read.
 
+        A builder that pushed an image still has its documents, and is at hand; the registry is asked when it has not.
+        """
+        from buildkit_client import BuildKitError  # noqa: PLC0415 (not needed by every command)
+        from buildkit_client.oci import Digest, read_image_config  # noqa: PLC0415 (not needed by every command)
+
+        images = self._site.images
+        if images.layout_path is None:
+            with contextlib.suppress(BuildKitError):
+                return shlex.join(read_image_config(Digest(digest), client.history.read_blob).entrypoint)
         try:
-            return self._site.images.entrypoint(image, digest, self._site.credentials)
+            return images.entrypoint(image, digest, self._site.credentials)
         except BuildKitError as exc:
             why = f": {exc.why}" if exc.why else ""
             self._reporter.notice(f"WARNING: the entrypoint of {image.tags[-1]} is not recorded: {exc}{why}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from buildkit_client.oci.decompress import DecompressedReader, DecompressLimits
     from buildkit_client.oci.descriptor import Descriptor, Platform
     from buildkit_client.oci.digest import Digest, HashingWriter, is_digest
-    from buildkit_client.oci.image import ImageConfig, ImageIndex, ImageManifest
+    from buildkit_client.oci.image import ImageConfig, ImageIndex, ImageManifest, read_image_config
     from buildkit_client.oci.layout import ImageLayout
     from buildkit_client.oci.prefetch import read_ahead
     from buildkit_client.oci.reference import Reference
@@ -88,6 +88,7 @@ _HOMES = {
         "ImageConfig",
         "ImageIndex",
         "ImageManifest",
+        "read_image_config",
     ),
     "layout": ("ImageLayout",),
     "prefetch": ("read_ahead",),
@@ -178,6 +179,7 @@ __all__ = [
     "push_image",
     "push_untagged",
     "read_ahead",
+    "read_image_config",
     "stage_oci_archive",
     "tag_image",
     "tar_header",

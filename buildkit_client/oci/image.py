@@ -342,6 +342,29 @@ def select_image(
     raise ImageFormatError(f"index {root.digest} is nested too deep", why=f"more than {MAX_NESTING} in each other")
 
 
+def read_image_config(
+    digest: Digest, read_blob: Callable[[Digest], bytes], platform: Platform | None = None
+) -> ImageConfig:
+    """Read an image's config where documents are had by digest alone, such as a builder's content store.
+
+    Args:
+        digest: Of the index or image manifest.
+        read_blob: Gives the bytes of a digest, checked.
+        platform: See :meth:`ImageIndex.select`.
+
+    Raises:
+        ImageFormatError: No entry fits, or a document is malformed.
+    """
+
+    def read_manifest(descriptor: Descriptor) -> ImageManifest | ImageIndex:
+        what = f"manifest {descriptor.digest}"
+        data = read_blob(descriptor.digest)
+        return parse_manifest(data, descriptor.media_type or guess_media_type(data, what), what)
+
+    config = select_image(Descriptor("", digest, 0), platform, read_manifest)[1].config
+    return ImageConfig.from_bytes(read_blob(config.digest), f"the config {config.digest}")
+
+
 def walk_image(
     root: Descriptor, read_manifest: Callable[[Descriptor], ImageManifest | ImageIndex | None]
 ) -> Iterator[Descriptor]:

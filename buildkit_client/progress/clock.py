@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from buildkit_client.progress.model import StatusUpdate
+from buildkit_client.progress.model import StatusUpdate, VertexLog
 
 
 class ClockShift:
@@ -33,6 +33,11 @@ class ClockShift:
             # Of several starts in the first message the last one counts, as in the reference.
             self._shift_ns = starts[-1] - self._start_ns
         shift = self._shift_ns
+        logs = tuple(
+            [VertexLog(vertex, stream, data, time_ns - shift) for vertex, stream, data, time_ns in update.logs]
+        )
+        if not (update.vertexes or update.statuses or update.warnings):
+            return StatusUpdate(logs=logs)
         return StatusUpdate(
             vertexes=tuple(
                 one._replace(started_ns=_moved(one.started_ns, shift), completed_ns=_moved(one.completed_ns, shift))
@@ -46,7 +51,7 @@ class ClockShift:
                 )
                 for one in update.statuses
             ),
-            logs=tuple(one._replace(timestamp_ns=one.timestamp_ns - shift) for one in update.logs),
+            logs=logs,
             warnings=update.warnings,
         )
 

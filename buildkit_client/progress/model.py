@@ -182,15 +182,18 @@ def decode_status(response: control_pb2.StatusResponse) -> StatusUpdate:
 
     Reference: client/status.go, NewSolveStatus.
     """
+    logs = tuple(
+        [
+            VertexLog(log.vertex, log.stream, log.msg, (time := log.timestamp).seconds * _NS_PER_S + time.nanos)
+            for log in response.logs
+        ]
+    )
+    if not (response.vertexes or response.statuses or response.warnings):
+        return StatusUpdate(logs=logs)  # a step that writes much sends one of these for each line or two
     return StatusUpdate(
         vertexes=tuple([_decode_vertex(vertex) for vertex in response.vertexes]),
         statuses=tuple([_decode_vertex_status(status) for status in response.statuses]),
-        logs=tuple(
-            [
-                VertexLog(log.vertex, log.stream, log.msg, (time := log.timestamp).seconds * _NS_PER_S + time.nanos)
-                for log in response.logs
-            ]
-        ),
+        logs=logs,
         warnings=tuple([_decode_warning(warning) for warning in response.warnings]),
     )
 

@@ -123,9 +123,6 @@ class _Watch:
         self._address = address
         self._call = call
         self._liveness = Liveness(lambda: self.heard_s, ask, self._lose)
-        self.stop = partial(self._liveness.stop, wait=False)
-        call.add_callback(self.stop)
-        self._liveness.start()
 
     def _lose(self, silence_s: float) -> None:
         self.error = lost(self._address, silence_s)
@@ -133,7 +130,9 @@ class _Watch:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Raise the loss in place of the call's end that it caused."""
+        """Watch while the call is read; raise the loss in place of the call's end that it caused."""
+        self.heard_s = time.monotonic()
+        self._liveness.start()
         try:
             yield
         except (grpc.RpcError, grpc.FutureCancelledError) as exc:
@@ -141,7 +140,7 @@ class _Watch:
                 raise self.error from exc
             raise
         finally:
-            self.stop()
+            self._liveness.stop(wait=False)
 
 
 class _ServerStream(Generic[M]):
@@ -236,6 +235,7 @@ class Channel:
             ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
             ("grpc.http2.max_pings_without_data", 0),  # a build's quiet step may be longer than two of them
             ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS),
+            ("SingleThreadedUnaryStream", 1),  # streams are read by our own threads; gRPC has none between then
         ]
         if self.address.scheme == "tcp" and self._relay is None:
             host = f"[{self.address.host}]" if ":" in self.address.host else self.address.host

@@ -10,8 +10,8 @@ from buildkit_client import solve as solve_module
 from buildkit_client._proto import control_pb2
 from buildkit_client.errors import BuildCancelledError, ConnectionLostError, SolveError, StatusDetails
 from buildkit_client.options import DockerfileFrontend
-from buildkit_client.progress import BuildGraph, StatusUpdate, Vertex
-from buildkit_client.solve import Solve, SolveSpec, phase_of
+from buildkit_client.progress import BuildGraph, StatusUpdate, Vertex, VertexLog
+from buildkit_client.solve import Solve, SolveSpec, _joined, phase_of
 from buildkit_client.transport import liveness
 
 
@@ -240,3 +240,13 @@ def test_between_two_steps():
     graph = BuildGraph()
     graph.apply(StatusUpdate(vertexes=(Vertex("a", name="a", started_ns=1, completed_ns=2),)))
     assert phase_of(graph) == ("solve", "between two steps")
+
+
+def test_messages_with_output_alone_are_joined_and_others_keep_their_place() -> None:
+    logs = [StatusUpdate(logs=(VertexLog("v", 1, bytes([65 + n]), n),)) for n in range(4)]
+    vertex = StatusUpdate(vertexes=(Vertex("v", name="RUN"),))
+    joined = list(_joined([logs[0], logs[1], vertex, logs[2], logs[3]]))
+    assert [len(one.logs) for one in joined] == [2, 0, 2]
+    assert joined[1] is vertex
+    assert [log.data for one in joined for log in one.logs] == [b"A", b"B", b"C", b"D"]
+    assert list(_joined([])) == []
