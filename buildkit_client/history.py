@@ -27,7 +27,6 @@ from buildkit_client.errors import (
 from buildkit_client.oci.digest import Digest
 from buildkit_client.progress.model import StatusUpdate, decode_status
 from buildkit_client.protocol.grpc_status import StatusCode
-from buildkit_client.records import BlobDescriptor, BuildEvent, BuildRecord
 from buildkit_client.requirements import HISTORY_FILTERS, HISTORY_FINALIZE, HISTORY_LIMIT, require
 from buildkit_client.transport.channel import CONTROL, QUICK_S, Channel
 from buildkit_client.transport.status import DETAILS_TRAILER, error_from_rpc
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from buildkit_client.progress.model import VertexLog
+    from buildkit_client.records import BlobDescriptor, BuildEvent, BuildRecord
 
 CONTENT = "/containerd.services.content.v1.Content/"
 ANNOTATION_PREDICATE_TYPE = "in-toto.io/predicate-type"  # solver/llbsolver/provenance.go
@@ -59,6 +59,8 @@ class BuildEvents:
         self._events = self._read()
 
     def _read(self) -> Iterator[BuildEvent]:
+        from buildkit_client.records import BuildEvent  # noqa: PLC0415 - not for those who read a blob
+
         try:
             with self._channel.translated(is_build=False):
                 for message in self._stream:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convox.build_errors import unreachable, unusable_tls
-from convox.buildkitd_setup import ProgramsMissingError
 from convox.errors import BuilderError
 from convox.settings import quieten_libraries
 
@@ -47,6 +46,8 @@ def connect(rack: Rack, *, buildkit_host: str, start_local: Callable[[], str] | 
             raise unusable_tls(exc) from exc
     if named or start_local is None:
         raise unreachable(errors, is_named=bool(named)) from errors[-1]
+    from convox.buildkitd_setup import ProgramsMissingError  # noqa: PLC0415 (few racks need one)
+
     try:
         return _reach(rack, start_local())
     except ProgramsMissingError as exc:

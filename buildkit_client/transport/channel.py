@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
+from weakref import WeakSet
 
 import grpc
 
@@ -128,6 +129,10 @@ class _Watch:
         self.error = lost(self._address, silence_s)
         self._call.cancel()
 
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._liveness.stop(wait=False)
+
     @contextmanager
     def explained(self) -> Iterator[None]:
         """Watch while the call is read; raise the loss in place of the call's end that it caused."""
@@ -140,7 +145,7 @@ class _Watch:
                 raise self.error from exc
             raise
         finally:
-            self._liveness.stop(wait=False)
+            self.stop()
 
 
 class _ServerStream(Generic[M]):
@@ -219,6 +224,7 @@ class Channel:
         self._info = b""  # what the daemon said of itself when it was reached
         self._reached = threading.Event()
         self._reaching = threading.Lock()
+        self._watches: WeakSet[_Watch] = WeakSet()
         self._channel = self._open()
 
     def _open(self) -> grpc.Channel:
@@ -303,7 +309,10 @@ class Channel:
         def start() -> StreamCall[M]:
             self.reach()
             call = self._channel.unary_stream(path, _serialize, response)(request)
-            return _ServerStream(call, _Watch(self.address, call, self.question) if is_watched else None)
+            watch = _Watch(self.address, call, self.question) if is_watched else None
+            if watch is not None:
+                self._watches.add(watch)
+            return _ServerStream(call, watch)
 
         return apart(start, undo=lambda stream: stream.cancel())
 
@@ -420,6 +429,8 @@ class Channel:
     def close(self) -> None:
         """Close the connection; calls in progress are cancelled."""
         self._closed = True
+        for watch in tuple(self._watches):  # of streams that nobody reads to their end
+            watch.stop()
         apart(self._close)
 
     def _close(self) -> None:

@@ -20,7 +20,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from buildkit_client.errors import ConnectionLostError
+from buildkit_client.errors import BuildKitError, ConnectionLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +103,11 @@ class Liveness:
         while not self._stopped.wait(max(0.0, self._heard() + SILENCE_S - time.monotonic())):
             if time.monotonic() - self._heard() < SILENCE_S:
                 continue
-            if not self._is_answering() and not self._stopped.is_set():
+            try:
+                is_answering = self._is_answering()
+            except BuildKitError:
+                return  # we closed the connection ourselves: there is nothing to ask over, and nobody waits
+            if not is_answering and not self._stopped.is_set():
                 self._on_lost(time.monotonic() - self._heard())
                 return
 

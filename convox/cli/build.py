@@ -199,11 +199,12 @@ def _build(
 
     from convox import builder  # noqa: PLC0415
     from convox.builds import BuildSite, run_build  # noqa: PLC0415
-    from convox.local_builder import LocalBuilder  # noqa: PLC0415
 
     settings, console = records.settings, cx.console
 
     def start_local() -> str:
+        from convox.local_builder import LocalBuilder  # noqa: PLC0415
+
         return LocalBuilder.of(settings).start(console.step).address
 
     site = BuildSite(

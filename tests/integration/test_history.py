@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -129,3 +130,26 @@ def test_following_is_closed_from_another_thread(client: Client) -> None:
         closing.start()
         assert list(events) == []
         closing.join()
+
+
+def test_a_client_closes_over_streams_that_nobody_reads_to_their_end(services: Services) -> None:
+    def watches():
+        return [thread for thread in threading.enumerate() if thread.name == "build-liveness"]
+
+    def leave(*, reads):
+        with Client(services.buildkit_host) as client:
+            left.append(client.history.follow())
+            if reads:
+                next(left[-1])
+
+    left = []
+    for reads in (False, True):
+        leave(reads=reads)
+        other = threading.Thread(target=leave, kwargs={"reads": reads})
+        other.start()
+        other.join(10)
+        assert not other.is_alive()
+    end_s = time.monotonic() + 3
+    while watches() and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert watches() == []

@@ -16,7 +16,7 @@ from tests.support.services import Services
 
 pytestmark = pytest.mark.services
 
-LAYER_BYTES = 12 << 20
+LAYER_BYTES = 32 << 20
 
 
 @pytest.fixture
@@ -36,8 +36,10 @@ def test_uploads_and_downloads_that_break(proxy: BreakingProxy, tmp_path: Path, 
         push_image(client, source, image, name)
         assert proxy.up == []
     proxy.passed = 0
-    proxy.down += [3 << 20, 2 << 20]
+    proxy.down += [20 << 20, 4 << 20]
     with RegistryClient(proxy.host) as client:
         target.verify(pull_image(client, name, target))
     assert proxy.down == []
-    assert LAYER_BYTES < proxy.passed < 1.2 * LAYER_BYTES  # no part of it came twice
+    # What the kernel had and the client had not read yet, 6 MiB at most, is lost at each break and comes again; from
+    # the start it would be 56 MiB.
+    assert LAYER_BYTES < proxy.passed < 1.5 * LAYER_BYTES

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from buildkit_client.errors import LocalProtocolError
 from buildkit_client.transport import liveness
 from buildkit_client.transport.liveness import Liveness
 
@@ -118,3 +119,15 @@ def test_stop_is_quick_and_nothing_is_called_afterwards():
     threads = {thread.name for thread in threading.enumerate()}
     assert "build-liveness" not in threads
     Watched(question).liveness.stop()  # never started
+
+
+def test_a_connection_that_we_closed_ends_the_watch_without_a_word():
+    def ask(timeout_s):
+        raise LocalProtocolError("the connection is closed")
+
+    lost = []
+    watch = Liveness(lambda: 0.0, ask, lost.append)
+    watch.start()
+    watch._thread.join(5)
+    assert not watch._thread.is_alive()
+    assert lost == []
