@@ -61,6 +61,7 @@ _IN_WORDS: dict[ScalarKind, str] = {
     "null": "empty",
 }
 _QUOTED = re.compile(r"'([^']*)'")
+_PARSER_TOO_DEEP = "exceeded maximum nesting depth"  # newer libyaml has a limit of its own, and reads ahead of us
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,8 @@ def parse_yaml(text: str, *, name: str, source: str, lines: Sequence[int]) -> Ya
         return composer.compose(_events(text))
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
+        if exc.problem == _PARSER_TOO_DEEP:
+            raise composer.too_deep(mark.line if mark is not None else 0) from None
         problem = _scrub(": ".join(part for part in (exc.context, exc.problem) if part), source)
         line = composer.line_at(mark.line if mark is not None else 0)
         raise ManifestError(
@@ -260,6 +263,10 @@ class _Composer:
                 return self._node(next(events), events)[0]
         return None
 
+    def too_deep(self, index: int) -> ManifestError:
+        """Return the error for nesting that no manifest needs."""
+        return self._error(index, f"nested more than {MAX_DEPTH} levels deep")
+
     def _error(self, index: int, what: str, why: str = "") -> ManifestError:
         return ManifestError(f"{self._name}:{self.line_at(index)}: {what}", why=why)
 
@@ -274,7 +281,7 @@ class _Composer:
         else:
             self._depth += 1
             if self._depth > MAX_DEPTH:
-                raise self._error(event.at, f"nested more than {MAX_DEPTH} levels deep")
+                raise self.too_deep(event.at)
             node, size = (self._list if event.type == "list" else self._map)(event.at, events)
             self._depth -= 1
         if event.anchor is not None:

@@ -111,14 +111,19 @@ def message(name="step", **times):
     return control_pb2.StatusResponse(vertexes=[vertex])
 
 
+def threads_of_builds():
+    return {thread for thread in threading.enumerate() if thread.name in {"build-status", "build-liveness"}}
+
+
 @contextmanager
 def running(channel):
+    before = threads_of_builds()
     solve = Solve(channel, Session(), SolveSpec(build=DockerfileFrontend()).to_request("ref", "session"))
     try:
         yield solve
     finally:
         solve.close()
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("build-")]
+        assert threads_of_builds() <= before
 
 
 def done(**response):
