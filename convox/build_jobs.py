@@ -1,4 +1,12 @@
-"""Solving the images of one build, all at once; the first that fails cancels the others."""
+"""Solving the images of one build, all at once; the first that fails cancels the others.
+
+Images of one folder share steps, and builds that run at once share the work for them. There is one thing BuildKit does
+not share: when a step comes from the registry cache of one image, the others do not find in theirs what follows it, and
+run that again. So on a builder that has nothing yet, images of one folder go one after the other for as long as all
+comes from caches; the next one starts when the one before it is done, or when a step of that one really runs.
+
+Reference: solver/edge.go, probeCache; cache/remotecache/v1/cachestorage.go, AddLink.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +28,14 @@ if TYPE_CHECKING:
     from convox.plan import PlannedImage
 
 _IMPORT, _EXPORT = "importing cache manifest from ", "exporting cache"
+_NO_EXPORT = "skipping cache export"
 _LOST_BLOB = "blob unknown to registry"
 # All that older builders tell of the registry's answer; Docker's has this status for a blob that it misses.
 _REFUSED_MANIFEST = re.compile(r"unexpected status from PUT request to \S+/manifests/\S+: 400 ")
 _TRIES = 3
+_STEP = re.compile(
+    r"\[(?!internal\]|context |auth\])[^]]*\] (?!FROM )"
+)  # a step of a Dockerfile, as the daemon names it
 _CANCEL_S = 3.0  # how long the builder has to end what was cancelled; its last lines are worth no longer wait
 
 
@@ -40,6 +52,7 @@ class ImageJob:
         platforms: To build for; empty takes the builder's.
         cache_imports: Caches to use besides those of ``images``.
         cache_exports: Caches to write besides those of ``images``.
+        after: A job to make way first.
 
     Attributes:
         digest: Digest of the image, once it is built.
@@ -58,6 +71,7 @@ class ImageJob:
         platforms: Sequence[str] = (),
         cache_imports: Sequence[Cache] = (),
         cache_exports: Sequence[Cache] = (),
+        after: ImageJob | None = None,
     ) -> None:
         self.image = image
         self.digest = ""
@@ -70,6 +84,9 @@ class ImageJob:
         self._platforms = platforms
         self._cache_imports = cache_imports
         self._cache_exports = cache_exports
+        self._after = after
+        self._makes_way = threading.Event()
+        self._exports = self._exported_nothing = False
         self._cancel_lock = threading.Lock()
         self._cancelled = threading.Event()
         self._cancel_build: Callable[[], object] | None = None
@@ -79,8 +96,13 @@ class ImageJob:
         """The services it is for, as the log shows them."""
         return ",".join(self.image.services)
 
+    def wait_for_way(self) -> None:
+        """Wait until this job is over, or runs a step, or is cancelled."""
+        self._makes_way.wait()
+
     def cancel(self) -> None:
         """Cancel the solve, now or as soon as it starts."""
+        self._makes_way.set()
         with self._cancel_lock:
             self._cancelled.set()
             if self._cancel_build is not None:
@@ -88,16 +110,23 @@ class ImageJob:
 
     def run(self) -> None:
         """Solve; leaves the digest or the error on this object."""
+        if self._after is not None:
+            self._after.wait_for_way()
         try:
             for tries_left in reversed(range(_TRIES)):
                 # What the first try ran need not run again, also when nothing else may come from a cache.
                 is_first = tries_left == _TRIES - 1
+                self._exports = self._exported_nothing = False
                 reason = self._try(no_cache=is_first and not self._is_cached, is_last=not tries_left)
+                if not reason and not is_first and tries_left and self._exported_nothing:
+                    reason = "the builder kept no cache of what the failed push had left"
                 if not reason:
                     break
                 self._log.line(f"{self.label} | WARNING: {reason}, trying again")
         except BaseException as exc:
             self.error = exc
+        finally:
+            self._makes_way.set()
 
     def _try(self, *, no_cache: bool, is_last: bool) -> str:
         """Solve once; return why it is worth another time, empty when it is not.
@@ -113,7 +142,12 @@ class ImageJob:
         progress = PlainProgress(prefixer.write, errors="surrogateescape")
         try:
             with ProgressDriver(progress) as driver:
-                self._solve(lambda update: driver.update(_without_missing_caches(update)), no_cache=no_cache)
+
+                def show(update: StatusUpdate) -> None:
+                    self._watch(update)
+                    driver.update(_without_missing_caches(update))
+
+                self._solve(show, no_cache=no_cache)
             self._check_files()
         except SolveError as exc:
             if not is_last and (reason := _lost_blob(exc.details.message)):
@@ -128,6 +162,19 @@ class ImageJob:
             # The build goes on without a cache that cannot be used or kept.
             self._log.line(f"{self.label} | WARNING: {one.name} failed: {' '.join(one.error.split())}")
         return ""
+
+    def _watch(self, update: StatusUpdate) -> None:
+        """Note what the builder does.
+
+        A step that runs makes way for the next job. One that shows during an export only fetches what was found.
+        """
+        for one in update.vertexes:
+            if one.name.startswith("exporting "):
+                self._exports = True
+            is_running = one.started_ns is not None and one.completed_ns is None and not one.cached
+            if is_running and not self._exports and _STEP.match(one.name):
+                self._makes_way.set()
+        self._exported_nothing |= any(one.id.startswith(_NO_EXPORT) for one in update.statuses)
 
     def _check_files(self) -> None:
         """Fail when files vanished during the upload: the image has them empty."""

@@ -74,6 +74,15 @@ def _reach(rack: Rack, address: str) -> Client:
     return client
 
 
+def is_new(client: Client) -> bool:
+    """Tell whether a builder holds no folder of any build: it is new, or all its cache was pruned.
+
+    Raises:
+        BuildKitError: It does not answer.
+    """
+    return not client.disk_usage(["type==source.local"])
+
+
 def credentials(
     rack: Rack, *, docker_config_path: Path, environ: Mapping[str, str] | None = None
 ) -> CredentialsProvider:

@@ -20,6 +20,7 @@ from convox.build_args import looks_secret
 from convox.build_flags import caches_of, check_cache_exports
 from convox.build_jobs import ImageJob, solve_all
 from convox.build_log import LogTee
+from convox.builder import is_new
 from convox.errors import BuildError, ConvoxError
 from convox.models import Build, BuildStatus, Release, new_build_id, now
 from convox.source import describe_source
@@ -283,20 +284,7 @@ class _Run:
         with contextlib.ExitStack() as stack:
             client = stack.enter_context(site.connect())  # may start a builder, which is a step of its own
             with self._reporter.step("Uploading source"):
-                jobs = [
-                    ImageJob(
-                        image,
-                        session,
-                        client,
-                        site.images,
-                        self._log,
-                        is_cached=request.is_cached,
-                        platforms=site.platforms,
-                        cache_imports=caches_of(request.cache_from, image.services),
-                        cache_exports=caches_of(request.cache_to, image.services),
-                    )
-                    for image, session in self._open_sessions(plan, client, stack)
-                ]
+                jobs = self._jobs(self._open_sessions(plan, client, stack), client)
             with self._reporter.step("Starting build"):
                 self._update(status=BuildStatus.RUNNING, manifest=manifest.text)
             digests = solve_all(jobs, self._log, repository=site.images.repository)
@@ -305,6 +293,31 @@ class _Run:
             last = [service.name for service in manifest.services if service.name in digests][-1]
             entrypoint = self._entrypoint(plan.image_for(last), digests[last], client)
         return self._complete(digests, entrypoint)
+
+    def _jobs(self, pairs: Sequence[tuple[PlannedImage, BuildSession]], client: Client) -> list[ImageJob]:
+        """Return the job of every image; see :mod:`convox.build_jobs` for those that go one after the other."""
+        request, site = self._request, self._site
+        is_shared = len({id(session) for _, session in pairs}) < len(pairs)
+        has_caches = request.is_cached and any(site.images.caches(image)[0] for image, _ in pairs)
+        is_in_turn = is_shared and has_caches and is_new(client)
+        last_of: dict[int, ImageJob] = {}
+        jobs = []
+        for image, session in pairs:
+            job = ImageJob(
+                image,
+                session,
+                client,
+                site.images,
+                self._log,
+                is_cached=request.is_cached,
+                platforms=site.platforms,
+                cache_imports=caches_of(request.cache_from, image.services),
+                cache_exports=caches_of(request.cache_to, image.services),
+                after=last_of.get(id(session)) if is_in_turn else None,
+            )
+            last_of[id(session)] = job
+            jobs.append(job)
+        return jobs
 
     def _update(self, **changes: object) -> None:
         self._build = self._site.store.update_build(self._build.app, self._build.id, **changes)

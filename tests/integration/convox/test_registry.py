@@ -101,6 +101,27 @@ def test_open_registry_and_a_builder_that_lost_its_cache(
     assert [outcome_of(third, "worker", run) for run in RUNS] == ["CACHED", "CACHED"]
 
 
+def test_services_of_one_folder_each_find_their_own_cache(
+    services: Services, convox: Convox, own_buildkitd: OwnBuildkitd, make_app: MakeApp, remote: Remote
+) -> None:
+    """Built all at once, only one of them would: BuildKit does not look into the others' caches for shared steps."""
+    names = ("web", "worker", "cron")
+    manifest = "services:\n" + "".join(f"  {name}: {{build: {{manifest: Dockerfile.{name}}}}}\n" for name in names)
+    folder = make_app("", manifest=manifest)
+    (folder / "source").write_text("the same for all")
+    for name in names:
+        lines = f"FROM {services.base_image}\nCOPY source /\nRUN echo all > /all\nRUN echo {name} > /{name}\n"
+        (folder / f"Dockerfile.{name}").write_text(lines + 'ENTRYPOINT ["/bin/app"]\n')
+    convox.environ["BUILDKIT_HOST"] = own_buildkitd.address
+    convox.set_params(registry=remote.host)
+    remote.build(convox, folder)
+    own_buildkitd.prune_all()
+    log = remote.build(convox, folder)
+    for name in names:
+        runs = [f"RUN echo {one} > /{one}" for one in ("all", name)]
+        assert [outcome_of(log, name, run) for run in runs] == ["CACHED", "CACHED"], name
+
+
 def test_no_cache_imports_none_and_renews_it(
     services: Services, convox: Convox, three_services: Path, remote: Remote
 ) -> None:

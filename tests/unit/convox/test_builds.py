@@ -19,7 +19,7 @@ from buildkit_client import BuildCancelledError, BuildKitError, Client, Dockerfi
 from buildkit_client.errors import SourceSnippet, StatusDetails
 from buildkit_client.oci import CredentialsProvider, StaticCredentials
 from buildkit_client.options import LocalDirectory, RawCache, SecretValue, SshAgent
-from buildkit_client.progress import StatusUpdate, Vertex, VertexLog
+from buildkit_client.progress import StatusUpdate, Vertex, VertexLog, VertexStatus
 from convox.build_flags import CacheFlag
 from convox.builds import BuildRequest, BuildSite, run_build
 from convox.errors import BuildError, ConvoxError, ManifestError, StoreError, UsageError
@@ -515,6 +515,19 @@ class TestLostBlob:
         build, _ = rig.run()
         assert build.images["web"] == digest("web")
         assert "failed:" not in rig.log
+
+    def test_cache_that_a_failed_push_emptied_is_tried_again(self, rig: Rig) -> None:
+        def skip_cache(build: FakeBuild, on_status: OnStatus) -> str:
+            vertex = Vertex("sha256:export", name="exporting cache to registry", started_ns=1, completed_ns=2)
+            nothing = VertexStatus("skipping cache export for empty result", vertex=vertex.digest)
+            on_status(StatusUpdate(vertexes=(vertex,), statuses=(nothing,)))
+            return digest("again")
+
+        rig.client.scripts = {"web": [fail(LOST_BLOB), skip_cache, succeed], "api": [skip_cache]}
+        build, _ = rig.run()
+        assert build.images["web"] == digest("web")
+        assert "web | WARNING: the builder kept no cache of what the failed push had left, trying again\n" in rig.log
+        assert "api | WARNING" not in rig.log  # an image without layers has nothing to keep
 
     @pytest.mark.parametrize("is_cache", [False, True])
     def test_old_builders_tell_the_status_alone(self, rig: Rig, is_cache: bool) -> None:
