@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from buildkit_client._proto import control_pb2
 from buildkit_client.attachments import Attachments
-from buildkit_client.errors import (
-    DaemonError,
-)
+from buildkit_client.errors import DaemonError, OptionError
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.requirements import PRUNE_DESCRIPTION, PRUNE_LIMITS, require
 from buildkit_client.running import running_build, start_session
@@ -317,7 +315,8 @@ class Client:
             Each removed record, as it is removed; the call ends when the iterator does.
 
         Raises:
-            OptionError: The daemon is too old for the last two, or for a filter; it would remove something else.
+            OptionError: The daemon is too old for the last two, or for a filter; it would remove something else. Or a
+                number is too large.
         """
         from buildkit_client.records import UsageRecord  # noqa: PLC0415
 
@@ -326,14 +325,17 @@ class Client:
             wanted.append(PRUNE_DESCRIPTION)
         if wanted:
             require(wanted, self._channel.version())
-        request = control_pb2.PruneRequest(
-            filter=filters,
-            all=all,
-            keepDuration=int(keep_duration_s * 1e9),
-            reservedSpace=reserved_bytes,
-            maxUsedSpace=max_used_bytes,
-            minFreeSpace=min_free_bytes,
-        )
+        try:
+            request = control_pb2.PruneRequest(
+                filter=filters,
+                all=all,
+                keepDuration=int(keep_duration_s * 1e9),
+                reservedSpace=reserved_bytes,
+                maxUsedSpace=max_used_bytes,
+                minFreeSpace=min_free_bytes,
+            )
+        except (ValueError, OverflowError) as exc:
+            raise OptionError("a limit of prune cannot be sent", why=str(exc)) from exc
         with self._channel.translated(is_build=False):
             records = self._channel.server_stream(CONTROL + "Prune", request, control_pb2.UsageRecord.FromString)
             try:

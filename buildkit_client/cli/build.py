@@ -85,7 +85,7 @@ class BuildRequest:
         return any(name == "requestid" or name.startswith(_ATTESTATIONS) for name in self.attrs)
 
 
-def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: BinaryIO | None) -> BuildRequest:
+def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: BinaryIO) -> BuildRequest:
     """Read the flags of ``build``, in the order in which the reference finds their mistakes.
 
     Args:
@@ -160,8 +160,8 @@ def _read_source_policy(path: str) -> SourcePolicy | None:
         ) from exc
 
 
-def _read_definition(stdin: BinaryIO | None, *, no_cache: bool) -> Definition:
-    if stdin is None or stat.S_ISCHR(os.fstat(stdin.fileno()).st_mode):  # closed, a terminal, or /dev/null
+def _read_definition(stdin: BinaryIO, *, no_cache: bool) -> Definition:
+    if stat.S_ISCHR(os.fstat(stdin.fileno()).st_mode):  # a terminal, or /dev/null
         raise OptionError(
             "please specify --frontend or pipe LLB definition to stdin", hint="use --frontend dockerfile.v0"
         )
@@ -189,8 +189,7 @@ def run(invocation: Invocation) -> int:
             trace = stack.enter_context(open_private(Path(trace_path), append=True))
             listeners.append(RawJsonProgress(trace.write).update)
         write_metrics = _metrics_writer(invocation.text("debug-json-cache-metrics"), stack)
-        stdin = sys.stdin.buffer if sys.stdin is not None else None
-        request = read_request(invocation, environ=os.environ, stdin=stdin)
+        request = read_request(invocation, environ=os.environ, stdin=sys.stdin.buffer)
         if write_metrics is not None:
             from buildkit_client.cli.cache_metrics import CacheMetrics  # noqa: PLC0415 - few builds are measured
 
