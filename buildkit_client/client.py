@@ -15,7 +15,7 @@ from buildkit_client._proto import control_pb2
 from buildkit_client.attachments import Attachments
 from buildkit_client.errors import DaemonError, OptionError
 from buildkit_client.protocol.grpc_status import StatusCode
-from buildkit_client.requirements import PRUNE_DESCRIPTION, PRUNE_LIMITS, require
+from buildkit_client.requirements import DISK_USAGE_AGE, PRUNE_DESCRIPTION, PRUNE_LIMITS, require
 from buildkit_client.running import running_build, start_session
 from buildkit_client.transport.address import default_address, parse_address
 from buildkit_client.transport.channel import CONTROL, QUICK_S, Channel
@@ -283,11 +283,21 @@ class Client:
         )
         return [Worker.from_proto(record) for record in response.record]
 
-    def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
-        """Return what lies in the daemon's build cache, in the daemon's order."""
+    def disk_usage(self, filters: Sequence[str] = (), *, age_limit_s: float = 0) -> list[UsageRecord]:
+        """Return what lies in the daemon's build cache, in the daemon's order.
+
+        Args:
+            filters: containerd filters, one of which must match.
+            age_limit_s: Only what was not used for this long; 0 for everything.
+
+        Raises:
+            OptionError: The daemon is too old for the age limit.
+        """
         from buildkit_client.records import UsageRecord  # noqa: PLC0415
 
-        request = control_pb2.DiskUsageRequest(filter=filters)
+        if age_limit_s:
+            require([DISK_USAGE_AGE], self._channel.version())
+        request = control_pb2.DiskUsageRequest(filter=filters, ageLimit=int(age_limit_s * 1e9))
         response = self._channel.unary(CONTROL + "DiskUsage", request, control_pb2.DiskUsageResponse.FromString)
         return [UsageRecord.from_proto(record) for record in response.record]
 

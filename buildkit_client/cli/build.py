@@ -13,7 +13,6 @@ import os
 import signal
 import stat
 import sys
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +39,7 @@ from buildkit_client.cli.console import EXIT_FAILED, EXIT_OK, open_private, writ
 from buildkit_client.errors import OptionError
 from buildkit_client.options import RawFrontend, check_frontend_attrs
 from buildkit_client.progress import ClockShift, ProgressDriver, make_progress
+from buildkit_client.result_files import metadata_json, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -278,40 +278,12 @@ def _cancelled_by_signals(build: RunningBuild) -> Iterator[None]:
 
 
 def _write_ref(path: str, ref: str) -> None:
-    if path:
-        write_whole(Path(path), ref)
-
-
-def metadata_json(metadata: Mapping[str, object]) -> str:
-    """Write the exporters' answers as the metadata file has them: sorted, indented by two, HTML characters escaped.
-
-    Reference: cmd/buildctl/build.go, writeMetadataFile.
-    """
-    text = json.dumps(dict(sorted(metadata.items())), indent=2, ensure_ascii=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    if path.exists() and not path.is_file():  # a pipe or a device cannot be replaced
-        path.write_text(text, encoding="utf-8")
-        return
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    part = Path(name)
+    """Write the build's id, however the build ends; what that ends with counts more than this file."""
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        if path:
+            write_whole(Path(path), ref)
+    except OSError as exc:
+        write_error(f"warning: cannot write the ref file {path}: {exc.strerror}\n")
 
 
 def _metrics_writer(target: str, stack: ExitStack) -> Callable[[str], object] | None:

@@ -54,7 +54,7 @@ class DirectoryReceiver:
 
     def __init__(self, path: Path, *, mode: str = "copy") -> None:
         if mode not in ("copy", "delete"):
-            raise OptionError(f'the local exporter knows no mode "{mode}"', hint="use copy or delete")
+            raise OptionError(f'invalid local exporter mode "{mode}"', hint="use copy or delete")
         self.path = path
         self._delete = mode == "delete"
         self._lock = threading.Lock()

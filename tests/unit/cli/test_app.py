@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import stat
 import subprocess
 import sys
 import threading
@@ -15,7 +14,6 @@ import pytest
 
 import buildkit_client
 from buildkit_client.cli.app import main
-from buildkit_client.cli.build import metadata_json, write_whole
 from buildkit_client.cli.cache_metrics import CacheMetrics
 from buildkit_client.progress import StatusUpdate, Vertex
 from tests.support.llb_samples import sample_definition
@@ -271,26 +269,6 @@ def test_help_loads_neither_grpc_nor_protobuf() -> None:
     loaded = set(done.stderr.split())
     assert "buildkit_client.cli.app" in loaded
     assert not loaded & {"grpc", "google.protobuf", "urllib3", "argparse", "asyncio", "buildkit_client.progress"}
-
-
-def test_metadata_is_written_as_the_reference_writes_it() -> None:
-    metadata = {"b": "<x>", "a": {"z": 1, "y": ["&"]}}
-    assert metadata_json(metadata) == (
-        '{\n  "a": {\n    "z": 1,\n    "y": [\n      "\\u0026"\n    ]\n  },\n  "b": "\\u003cx\\u003e"\n}'
-    )
-
-
-def test_a_file_appears_whole(tmp_path: Path) -> None:
-    target = tmp_path / "x"
-    write_whole(target, "é")
-    write_whole(target, "two")
-    assert target.read_text() == "two"
-    umask = os.umask(0)
-    os.umask(umask)
-    assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~umask
-    assert list(tmp_path.iterdir()) == [target]
-    with pytest.raises(OSError, match="nope"):
-        write_whole(tmp_path / "nope" / "x", "text")
 
 
 def test_cache_metrics() -> None:
