@@ -9,6 +9,7 @@ Reference: cmd/buildctl/build.go, buildAction.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import stat
@@ -96,10 +97,6 @@ def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: B
     Raises:
         OptionError: One cannot be read, or asks for what this client cannot do.
     """
-
-    def warn(text: str) -> None:
-        write_error(f"warning: {text}\n")
-
     stdout = sys.stdout.buffer if sys.stdout is not None else None  # a shell's ">&-" closes it
     logins = parse_tls_contexts(invocation.texts("registry-auth-tlscontext"))
     agents: dict[str, SshAgent | SshKeys] = {}
@@ -114,10 +111,10 @@ def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: B
         "entitlements": [parse_allow(text) for text in invocation.texts("allow")],
         "exporters": [parse_output(text, stdout=stdout) for text in invocation.texts("output")],
         "cache_exports": [
-            parse_export_cache(text, environ=environ, warn=warn) for text in invocation.texts("export-cache")
+            parse_export_cache(text, environ=environ, warn=_warn) for text in invocation.texts("export-cache")
         ],
         "cache_imports": [
-            parse_import_cache(text, environ=environ, warn=warn) for text in invocation.texts("import-cache")
+            parse_import_cache(text, environ=environ, warn=_warn) for text in invocation.texts("import-cache")
         ],
         "source_policy": _read_source_policy(invocation.text("source-policy-file")),
         "proxy_network": invocation.is_set("proxy-network"),
@@ -135,6 +132,23 @@ def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: B
     else:
         build = _read_definition(stdin, no_cache=invocation.is_set("no-cache"))
     return BuildRequest(build, options, attrs)
+
+
+def _warn(text: str) -> None:
+    write_error(f"warning: {text}\n")
+
+
+class _ShownWarnings(logging.Handler):
+    """Shows what the library warns of, for example a cache that cannot be used; use it as a context manager."""
+
+    def __enter__(self) -> None:
+        logging.getLogger("buildkit_client").addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("buildkit_client").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _warn(record.getMessage())
 
 
 def _registry_http(environ: Mapping[str, str], logins: Mapping[str, HostSecurity]) -> HttpOptions | None:
@@ -182,6 +196,7 @@ def run(invocation: Invocation) -> int:
     started = time.monotonic()
     with ExitStack() as stack:
         client = stack.enter_context(open_client(invocation))
+        stack.enter_context(_ShownWarnings(logging.WARNING))
         listeners: list[Callable[[StatusUpdate], object]] = []
         if trace_path := invocation.text("trace"):
             from buildkit_client.progress import RawJsonProgress  # noqa: PLC0415 - few builds are traced
@@ -283,7 +298,7 @@ def _write_ref(path: str, ref: str) -> None:
         if path:
             write_whole(Path(path), ref)
     except OSError as exc:
-        write_error(f"warning: cannot write the ref file {path}: {exc.strerror}\n")
+        _warn(f"cannot write the ref file {path}: {exc.strerror}")
 
 
 def _metrics_writer(target: str, stack: ExitStack) -> Callable[[str], object] | None:
