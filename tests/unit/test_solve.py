@@ -13,6 +13,7 @@ from buildkit_client.options import DockerfileFrontend
 from buildkit_client.progress import BuildGraph, StatusUpdate, Vertex, VertexLog
 from buildkit_client.solve import Solve, SolveSpec, _joined, phase_of
 from buildkit_client.transport import liveness
+from tests.support.threads import no_thread_stays
 
 
 class Future:
@@ -113,12 +114,12 @@ def message(name="step", **times):
 
 @contextmanager
 def running(channel):
-    solve = Solve(channel, Session(), SolveSpec(build=DockerfileFrontend()).to_request("ref", "session"))
-    try:
-        yield solve
-    finally:
-        solve.close()
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("build-")]
+    with no_thread_stays():
+        solve = Solve(channel, Session(), SolveSpec(build=DockerfileFrontend()).to_request("ref", "session"))
+        try:
+            yield solve
+        finally:
+            solve.close()
 
 
 def done(**response):
