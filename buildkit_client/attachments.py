@@ -77,6 +77,7 @@ class Attachments:
         self._services: list[object] = []
         self._receivers: dict[int, Receiver] = {}
         self._places: set[object] = set()
+        self._layout_path: Path | None = None
         self._ssh: SshService | None = None
         self._login_lines: deque[str] = deque()
         self._files = FileSyncService(self.local_dirs)
@@ -138,6 +139,10 @@ class Attachments:
             self._services.append(policy_service)
         for index, exporter in enumerate(exporters):
             self._add_output(index, exporter)
+        if self._layout_path is not None:  # made when it is sure that the build has but one
+            from buildkit_client.oci.layout import ImageLayout  # noqa: PLC0415 - few builds write one
+
+            self.layout = ImageLayout(self._layout_path, create=True)
         if choose := options.get("choose_exporters"):
             from buildkit_client.session.exporter import ExporterService  # noqa: PLC0415
 
@@ -178,22 +183,22 @@ class Attachments:
         from buildkit_client.options import OutputLayout  # noqa: PLC0415 - for builds that send us something
 
         if isinstance(exporter.output, OutputLayout):
-            if self.layout is not None:
+            if self._layout_path is not None:
                 raise OptionError(
                     "a build can write into one OCI image layout only",
                     why="the daemon has one store of that kind for a session",
                     hint="write the others as tar files, or copy them afterwards",
                 )
-            from buildkit_client.oci.layout import ImageLayout  # noqa: PLC0415 - few builds write one
-
-            self.layout = ImageLayout(exporter.output.path, create=True)
+            self._layout_path = exporter.output.path
             return
         from buildkit_client.session.receivers import place_of, receiver_for  # noqa: PLC0415 - for few builds
 
         place = place_of(exporter.output)
         if place in self._places:
             raise OptionError(
-                "two exporters write to the same place", why=str(exporter.output), hint="give each a place of its own"
+                "two exporters write to the same place",
+                why=str(place) if isinstance(place, Path) else "they share a stream, as standard output is one",
+                hint="give each a place of its own",
             )
         self._places.add(place)
         receiver = receiver_for(exporter)
