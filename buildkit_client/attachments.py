@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from buildkit_client.errors import BuildKitError, OptionError
+from buildkit_client.errors import BuildKitError, ExportError, OptionError
 from buildkit_client.oci.credentials import CredentialsProvider, DockerConfig, default_docker_config_path
 from buildkit_client.options.local_directory import LocalDirectory
 from buildkit_client.options.needs import Needs
@@ -103,7 +103,9 @@ class Attachments:
             }
         if self.layout is not None:
             self._stores[EXPORT_STORE_ID] = ContentStore(self.layout, writable=True)
-        self.streaming.update(ContentService(self._stores).methods())
+        content = ContentService(self._stores)
+        self.streaming.update(content.methods())
+        self._services.append(content)
 
     def _add_optional(
         self, options: SessionOptions, uploads: Mapping[str, BinaryIO], exporters: Sequence[Exporter]
@@ -231,6 +233,8 @@ class Attachments:
             for error in errors:
                 if isinstance(error, BuildKitError) and str(error) in message:
                     return error
+        if message.endswith("EOF"):  # all that a daemon says that was still sending when we ended an export
+            return next((error for one in self._receivers.values() for error in _export_errors(one)), None)
         return None
 
     def hindrance(self) -> str:
@@ -260,6 +264,11 @@ class Attachments:
             descriptor = Descriptor.from_json(json.loads(b64decode(text)))
             names = [name for name in response.get("image.name", "").split(",") if name]
             self.layout.add_image(descriptor, names)
+
+
+def _export_errors(receiver: Receiver) -> list[ExportError]:
+    errors = getattr(receiver, "errors", None) or [getattr(receiver, "error", None)]
+    return [error for error in errors if isinstance(error, ExportError)]
 
 
 def _docker_credentials() -> CredentialsProvider:
