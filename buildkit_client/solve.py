@@ -205,7 +205,8 @@ class SolveSpec:
             Internal=self.internal,
             CompatibilityVersion=self.compatibility_version,
             Exporters=exporters,
-            Entitlements=self.entitlements,
+            # A single text is a sequence of letters; whoever gives one means one entitlement.
+            Entitlements=[self.entitlements] if isinstance(self.entitlements, str) else self.entitlements,
             Cache=control_pb2.CacheOptions(
                 Exports=[
                     entry(Type=cache.type, Attrs=checked_texts(f"cache export {cache.type}", cache.to_export_attrs()))

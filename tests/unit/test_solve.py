@@ -251,3 +251,9 @@ def test_messages_with_output_alone_are_joined_and_others_keep_their_place() -> 
     assert joined[1] is vertex
     assert [log.data for one in joined for log in one.logs] == [b"A", b"B", b"C", b"D"]
     assert list(_joined([])) == []
+
+
+def test_a_single_entitlement_is_no_sequence_of_letters():
+    for given in ("network.host", ["network.host"]):
+        request = SolveSpec(build=DockerfileFrontend(), entitlements=given).to_request("ref", "session")
+        assert list(request.Entitlements) == ["network.host"]
