@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 from buildkit_client._proto import control_pb2
@@ -19,6 +19,7 @@ from buildkit_client.requirements import DISK_USAGE_AGE, PRUNE_DESCRIPTION, PRUN
 from buildkit_client.running import running_build, start_session
 from buildkit_client.transport.address import default_address, parse_address
 from buildkit_client.transport.channel import CONTROL, QUICK_S, Channel
+from buildkit_client.transport.lenient import parse_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -279,7 +280,7 @@ class Client:
 
         request = control_pb2.ListWorkersRequest(filter=filters)
         response = self._channel.unary(
-            CONTROL + "ListWorkers", request, control_pb2.ListWorkersResponse.FromString, timeout_s=QUICK_S
+            CONTROL + "ListWorkers", request, partial(parse_message, control_pb2.ListWorkersResponse), timeout_s=QUICK_S
         )
         return [Worker.from_proto(record) for record in response.record]
 
@@ -298,7 +299,9 @@ class Client:
         if age_limit_s:
             require([DISK_USAGE_AGE], self._channel.version())
         request = control_pb2.DiskUsageRequest(filter=filters, ageLimit=int(age_limit_s * 1e9))
-        response = self._channel.unary(CONTROL + "DiskUsage", request, control_pb2.DiskUsageResponse.FromString)
+        response = self._channel.unary(
+            CONTROL + "DiskUsage", request, partial(parse_message, control_pb2.DiskUsageResponse)
+        )
         return [UsageRecord.from_proto(record) for record in response.record]
 
     def prune(
@@ -347,7 +350,9 @@ class Client:
         except (ValueError, OverflowError) as exc:
             raise OptionError("a limit of prune cannot be sent", why=str(exc)) from exc
         with self._channel.translated(is_build=False):
-            records = self._channel.server_stream(CONTROL + "Prune", request, control_pb2.UsageRecord.FromString)
+            records = self._channel.server_stream(
+                CONTROL + "Prune", request, partial(parse_message, control_pb2.UsageRecord)
+            )
             try:
                 for record in records:
                     yield UsageRecord.from_proto(record)

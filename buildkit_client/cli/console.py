@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, TextIO
@@ -31,13 +32,17 @@ class CommandError(Exception):
         self.doing = doing
 
 
-def open_closed_streams() -> None:
+def prepare_streams() -> None:
     """Open the null device where a standard stream is closed, as after a shell's ``2>&-``.
 
     The next file opened would get its number otherwise, and what a library writes to standard error would land in an
     archive or in the connection to the daemon. Standard output stays closed for our own code, so that :func:`output`
     can tell that a result would be lost.
+
+    What goes there is UTF-8 whatever the locale says, as the reference's.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)

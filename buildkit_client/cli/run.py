@@ -19,7 +19,7 @@ from buildkit_client.cli.console import (
     EXIT_NO_SUCH_COMMAND,
     EXIT_OK,
     CommandError,
-    open_closed_streams,
+    prepare_streams,
     write_error,
     write_out,
 )
@@ -41,7 +41,7 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    open_closed_streams()
+    prepare_streams()
     root = command_tree(os.environ)
     words = sys.argv[1:] if arguments is None else arguments
     if words and words[-1] == "--generate-shell-completion":

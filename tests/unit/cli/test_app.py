@@ -250,8 +250,8 @@ def test_a_mistake_is_told_where_standard_output_is_closed(tmp_path: Path) -> No
 def test_no_file_takes_the_number_of_a_closed_stream() -> None:
     code = (
         "import os, sys\n"
-        "from buildkit_client.cli.console import open_closed_streams\n"
-        "open_closed_streams()\n"
+        "from buildkit_client.cli.console import prepare_streams\n"
+        "prepare_streams()\n"
         "numbers = [os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno(), sys.stderr.fileno()]\n"
         "sys.stderr.write('lost')\n"
         "sys.exit(numbers != [3, 0, 2] or sys.stdout is not None or sys.stdin.read() != '')\n"
@@ -297,3 +297,15 @@ def test_cache_metrics() -> None:
         "miss": 1,
         "client_duration_ms": 1234,
     }
+
+
+def test_standard_output_is_utf_8_in_every_locale() -> None:
+    code = (
+        "from buildkit_client.cli.console import prepare_streams, write_out\n"
+        "prepare_streams()\n"
+        "write_out('snow \\u2603 \\udcff')\n"
+    )
+    for encoding in ("latin-1", "ascii", "utf-8"):
+        environ = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, timeout=30, check=False)
+        assert (done.stdout, done.stderr) == ("snow \u2603 ".encode() + b"\xff", b""), encoding
