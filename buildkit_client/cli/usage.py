@@ -12,9 +12,10 @@ from buildkit_client.cli.console import EXIT_OK, CommandError, write_out, write_
 from buildkit_client.cli.go_values import Named, Nil, Record, go_time
 from buildkit_client.cli.tabwriter import tabulate
 from buildkit_client.cli.template import Template
-from buildkit_client.errors import BuildKitError, OptionError
+from buildkit_client.errors import BuildKitError, DaemonError, OptionError
 from buildkit_client.progress.measure import format_bytes
 from buildkit_client.progress.rawjson import format_time
+from buildkit_client.transport.status import code_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -75,6 +76,9 @@ def run_prune(invocation: Invocation) -> int:
                     text = tabulate(rows if is_first else rows[1:])
                 is_first = False
                 write_out(text)
+        except DaemonError as exc:  # the reference does not wrap what a stream ends with
+            text = f"rpc error: code = {code_name(exc.details.code)} desc = {exc.details.message}"
+            raise CommandError(BuildKitError(text), "") from exc
         except BuildKitError as exc:
             raise CommandError(exc, "failed to call prune") from exc
     if template is None:
