@@ -158,9 +158,9 @@ class AsyncClient:
         """Return the daemon's workers; see :meth:`Client.list_workers`."""
         return await in_thread(partial(self._client.list_workers, filters))
 
-    async def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
+    async def disk_usage(self, filters: Sequence[str] = (), *, age_limit_s: float = 0) -> list[UsageRecord]:
         """Return what lies in the daemon's build cache; see :meth:`Client.disk_usage`."""
-        return await in_thread(partial(self._client.disk_usage, filters))
+        return await in_thread(partial(self._client.disk_usage, filters, age_limit_s=age_limit_s))
 
     async def prune(
         self,

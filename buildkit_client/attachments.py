@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from buildkit_client.errors import BuildKitError, OptionError
+from buildkit_client.errors import BuildKitError, ExportError, OptionError
 from buildkit_client.oci.credentials import CredentialsProvider, DockerConfig, default_docker_config_path
 from buildkit_client.options.local_directory import LocalDirectory
 from buildkit_client.options.needs import Needs
@@ -77,6 +77,7 @@ class Attachments:
         self._services: list[object] = []
         self._receivers: dict[int, Receiver] = {}
         self._places: set[object] = set()
+        self._layout_path: Path | None = None
         self._ssh: SshService | None = None
         self._login_lines: deque[str] = deque()
         self._files = FileSyncService(self.local_dirs)
@@ -102,7 +103,9 @@ class Attachments:
             }
         if self.layout is not None:
             self._stores[EXPORT_STORE_ID] = ContentStore(self.layout, writable=True)
-        self.streaming.update(ContentService(self._stores).methods())
+        content = ContentService(self._stores)
+        self.streaming.update(content.methods())
+        self._services.append(content)
 
     def _add_optional(
         self, options: SessionOptions, uploads: Mapping[str, BinaryIO], exporters: Sequence[Exporter]
@@ -138,6 +141,10 @@ class Attachments:
             self._services.append(policy_service)
         for index, exporter in enumerate(exporters):
             self._add_output(index, exporter)
+        if self._layout_path is not None:  # made when it is sure that the build has but one
+            from buildkit_client.oci.layout import ImageLayout  # noqa: PLC0415 - few builds write one
+
+            self.layout = ImageLayout(self._layout_path, create=True)
         if choose := options.get("choose_exporters"):
             from buildkit_client.session.exporter import ExporterService  # noqa: PLC0415
 
@@ -178,22 +185,22 @@ class Attachments:
         from buildkit_client.options import OutputLayout  # noqa: PLC0415 - for builds that send us something
 
         if isinstance(exporter.output, OutputLayout):
-            if self.layout is not None:
+            if self._layout_path is not None:
                 raise OptionError(
                     "a build can write into one OCI image layout only",
                     why="the daemon has one store of that kind for a session",
                     hint="write the others as tar files, or copy them afterwards",
                 )
-            from buildkit_client.oci.layout import ImageLayout  # noqa: PLC0415 - few builds write one
-
-            self.layout = ImageLayout(exporter.output.path, create=True)
+            self._layout_path = exporter.output.path
             return
         from buildkit_client.session.receivers import place_of, receiver_for  # noqa: PLC0415 - for few builds
 
         place = place_of(exporter.output)
         if place in self._places:
             raise OptionError(
-                "two exporters write to the same place", why=str(exporter.output), hint="give each a place of its own"
+                "two exporters write to the same place",
+                why=str(place) if isinstance(place, Path) else "they share a stream, as standard output is one",
+                hint="give each a place of its own",
             )
         self._places.add(place)
         receiver = receiver_for(exporter)
@@ -226,6 +233,8 @@ class Attachments:
             for error in errors:
                 if isinstance(error, BuildKitError) and str(error) in message:
                     return error
+        if message.endswith("EOF"):  # all that a daemon says that was still sending when we ended an export
+            return next((error for one in self._receivers.values() for error in _export_errors(one)), None)
         return None
 
     def hindrance(self) -> str:
@@ -255,6 +264,11 @@ class Attachments:
             descriptor = Descriptor.from_json(json.loads(b64decode(text)))
             names = [name for name in response.get("image.name", "").split(",") if name]
             self.layout.add_image(descriptor, names)
+
+
+def _export_errors(receiver: Receiver) -> list[ExportError]:
+    errors = getattr(receiver, "errors", None) or [getattr(receiver, "error", None)]
+    return [error for error in errors if isinstance(error, ExportError)]
 
 
 def _docker_credentials() -> CredentialsProvider:

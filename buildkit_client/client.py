@@ -8,19 +8,18 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 from buildkit_client._proto import control_pb2
 from buildkit_client.attachments import Attachments
-from buildkit_client.errors import (
-    DaemonError,
-)
+from buildkit_client.errors import DaemonError, OptionError
 from buildkit_client.protocol.grpc_status import StatusCode
-from buildkit_client.requirements import PRUNE_DESCRIPTION, PRUNE_LIMITS, require
+from buildkit_client.requirements import DISK_USAGE_AGE, PRUNE_DESCRIPTION, PRUNE_LIMITS, require
 from buildkit_client.running import running_build, start_session
 from buildkit_client.transport.address import default_address, parse_address
 from buildkit_client.transport.channel import CONTROL, QUICK_S, Channel
+from buildkit_client.transport.lenient import parse_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -281,16 +280,28 @@ class Client:
 
         request = control_pb2.ListWorkersRequest(filter=filters)
         response = self._channel.unary(
-            CONTROL + "ListWorkers", request, control_pb2.ListWorkersResponse.FromString, timeout_s=QUICK_S
+            CONTROL + "ListWorkers", request, partial(parse_message, control_pb2.ListWorkersResponse), timeout_s=QUICK_S
         )
         return [Worker.from_proto(record) for record in response.record]
 
-    def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
-        """Return what lies in the daemon's build cache, in the daemon's order."""
+    def disk_usage(self, filters: Sequence[str] = (), *, age_limit_s: float = 0) -> list[UsageRecord]:
+        """Return what lies in the daemon's build cache, in the daemon's order.
+
+        Args:
+            filters: containerd filters, one of which must match.
+            age_limit_s: Only what was not used for this long; 0 for everything.
+
+        Raises:
+            OptionError: The daemon is too old for the age limit.
+        """
         from buildkit_client.records import UsageRecord  # noqa: PLC0415
 
-        request = control_pb2.DiskUsageRequest(filter=filters)
-        response = self._channel.unary(CONTROL + "DiskUsage", request, control_pb2.DiskUsageResponse.FromString)
+        if age_limit_s:
+            require([DISK_USAGE_AGE], self._channel.version())
+        request = control_pb2.DiskUsageRequest(filter=filters, ageLimit=int(age_limit_s * 1e9))
+        response = self._channel.unary(
+            CONTROL + "DiskUsage", request, partial(parse_message, control_pb2.DiskUsageResponse)
+        )
         return [UsageRecord.from_proto(record) for record in response.record]
 
     def prune(
@@ -317,7 +328,8 @@ class Client:
             Each removed record, as it is removed; the call ends when the iterator does.
 
         Raises:
-            OptionError: The daemon is too old for the last two, or for a filter; it would remove something else.
+            OptionError: The daemon is too old for the last two, or for a filter; it would remove something else. Or a
+                number is too large.
         """
         from buildkit_client.records import UsageRecord  # noqa: PLC0415
 
@@ -326,16 +338,21 @@ class Client:
             wanted.append(PRUNE_DESCRIPTION)
         if wanted:
             require(wanted, self._channel.version())
-        request = control_pb2.PruneRequest(
-            filter=filters,
-            all=all,
-            keepDuration=int(keep_duration_s * 1e9),
-            reservedSpace=reserved_bytes,
-            maxUsedSpace=max_used_bytes,
-            minFreeSpace=min_free_bytes,
-        )
+        try:
+            request = control_pb2.PruneRequest(
+                filter=filters,
+                all=all,
+                keepDuration=int(keep_duration_s * 1e9),
+                reservedSpace=reserved_bytes,
+                maxUsedSpace=max_used_bytes,
+                minFreeSpace=min_free_bytes,
+            )
+        except (ValueError, OverflowError) as exc:
+            raise OptionError("a limit of prune cannot be sent", why=str(exc)) from exc
         with self._channel.translated(is_build=False):
-            records = self._channel.server_stream(CONTROL + "Prune", request, control_pb2.UsageRecord.FromString)
+            records = self._channel.server_stream(
+                CONTROL + "Prune", request, partial(parse_message, control_pb2.UsageRecord)
+            )
             try:
                 for record in records:
                     yield UsageRecord.from_proto(record)

@@ -11,6 +11,7 @@ solver/llbsolver/history/buildhistory.go.
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from buildkit_client._proto import content_pb2, control_pb2
@@ -29,6 +30,7 @@ from buildkit_client.progress.model import StatusUpdate, decode_status
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.requirements import HISTORY_FILTERS, HISTORY_FINALIZE, HISTORY_LIMIT, require
 from buildkit_client.transport.channel import CONTROL, QUICK_S, Channel
+from buildkit_client.transport.lenient import parse_message
 from buildkit_client.transport.status import DETAILS_TRAILER, error_from_rpc
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class BuildEvents:
         self._channel = channel
         self._is_closed = False
         self._stream = channel.server_stream(
-            CONTROL + "ListenBuildHistory", request, control_pb2.BuildHistoryEvent.FromString
+            CONTROL + "ListenBuildHistory", request, partial(parse_message, control_pb2.BuildHistoryEvent)
         )
         self._events = self._read()
 
@@ -203,7 +205,9 @@ class History:
         """
         with self._channel.translated(is_build=False):
             stream = self._channel.server_stream(
-                CONTROL + "Status", control_pb2.StatusRequest(Ref=ref), control_pb2.StatusResponse.FromString
+                CONTROL + "Status",
+                control_pb2.StatusRequest(Ref=ref),
+                partial(parse_message, control_pb2.StatusResponse),
             )
             try:
                 for response in stream:

@@ -182,7 +182,10 @@ def _open_export(attrs: Mapping[str, str]) -> _Export:
         )
     reset = attrs.get("reset", "false")
     if reset not in _BOOLS:
-        raise OptionError(f"reset of a local cache cannot be {reset[:50]!r}", hint="write true or false")
+        raise OptionError(
+            f'failed to parse reset attribute: strconv.ParseBool: parsing "{reset[:50]}": invalid syntax',
+            hint="write true or false",
+        )
     return _Export(ImageLayout.create(Path(attrs["dest"]).absolute()), tag, _BOOLS[reset])
 
 

@@ -46,6 +46,9 @@ PRUNE_LIMITS = Feature(
     "prune by reserved_bytes, which it takes for the size to keep",
     "it would remove everything",
 )
+DISK_USAGE_AGE = Feature(
+    "disk usage by age", "0.22", "compare last_used_at_ns of the records", "it would return everything"
+)
 PRUNE_DESCRIPTION = Feature(
     "pruning by description", "0.14", "prune by id, which disk_usage tells", "it would see no descriptions"
 )
@@ -55,12 +58,13 @@ HISTORY_FILTERS = Feature("filtering the history", "0.29", "list every build, an
 HISTORY_LIMIT = Feature("a limit for the history", "0.29", "list every build, and take the newest records", _CRASH)
 HISTORY_FINALIZE = Feature("waiting for a build's trace", "0.15", otherwise="it would unpin the build")
 
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _LIMITS = frozenset({"cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems", "cpushares", "memory", "memswap"})
 
 
-def _exports(key: str, value: str = "true", *, kind: str = "") -> Callable[[control_pb2.SolveRequest], bool]:
+def _exports(key: str, values: frozenset[str] = _TRUE, *, kind: str = "") -> Callable[[control_pb2.SolveRequest], bool]:
     def is_wanted(request: control_pb2.SolveRequest) -> bool:
-        return any(one.Attrs.get(key) == value and kind in ("", one.Type) for one in request.Exporters)
+        return any(one.Attrs.get(key) in values and kind in ("", one.Type) for one in request.Exporters)
 
     return is_wanted
 
@@ -89,7 +93,7 @@ OF_BUILDS: Mapping[Feature, Callable[[control_pb2.SolveRequest], bool]] = {
     Feature("a GitHub cache of version 2", "0.20"): _caches(
         "gha", lambda attrs: attrs.get("version") == "2" or "url_v2" in attrs
     ),
-    Feature("danging-name-empty-only", "0.21"): _exports("danging-name-empty-only"),
+    Feature("danging-name-empty-only", "0.21"): _exports("danging-name-empty-only", _TRUE | {""}),
     Feature("choosing exporters when the result is known", "0.21", "name the exporters before the build"): (
         lambda request: request.EnableSessionExporter
     ),
@@ -97,8 +101,9 @@ OF_BUILDS: Mapping[Feature, Callable[[control_pb2.SolveRequest], bool]] = {
     Feature("a policy callback", "0.26", "write the rules as a source policy"): (
         lambda request: bool(request.SourcePolicySession)
     ),
+    Feature("a compatibility version", "0.30"): lambda request: bool(request.CompatibilityVersion),
     Feature("a local export with mode=delete", "0.31", "use mode=copy into an empty folder"): _exports(
-        "mode", "delete", kind="local"
+        "mode", frozenset({"delete"}), kind="local"
     ),
     Feature("limiting the processors and memory of steps", "0.31"): _limits_steps,
     Feature("the network proxy", "0.31"): lambda request: request.ProxyNetwork,

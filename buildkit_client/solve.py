@@ -17,11 +17,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from buildkit_client._proto import control_pb2
-from buildkit_client.errors import BuildCancelledError, BuildKitError, BuildPhase, ConnectionLostError, SolveError
+from buildkit_client.errors import (
+    BuildCancelledError,
+    BuildKitError,
+    BuildPhase,
+    ConnectionLostError,
+    ExportError,
+    SolveError,
+)
 from buildkit_client.options.known import checked_texts
 from buildkit_client.progress.graph import BuildGraph
 from buildkit_client.progress.model import StatusUpdate, VertexLog, decode_status
@@ -80,6 +88,34 @@ class SolveResult:
         value = json.loads(base64.b64decode(text))
         return value if isinstance(value, dict) else {}
 
+    @property
+    def image_id(self) -> str:
+        """What ``docker build --iidfile`` writes: digest of the config, of an index its own; empty when none was made.
+
+        Reference: docker/buildx, commands/build.go, getImageID.
+        """
+        return self.config_digest or self.digest
+
+    def write_image_id(self, path: Path | str) -> None:
+        """Write the image's id to a file, without a line end.
+
+        Raises:
+            ExportError: No image was made, or the file cannot be written; what was there before is left.
+        """
+        if not self.image_id:
+            raise ExportError(f"cannot write {path}", why="the build made no image", hint="add an exporter for images")
+        _write_file(path, self.image_id)
+
+    def write_metadata(self, path: Path | str) -> None:
+        """Write :meth:`metadata` to a file as JSON, as ``--metadata-file`` does.
+
+        Raises:
+            ExportError: The file cannot be written; what was there before is left.
+        """
+        from buildkit_client.result_files import metadata_json  # noqa: PLC0415 - few results are written
+
+        _write_file(path, metadata_json(self.metadata()))
+
     def metadata(self) -> dict[str, Any]:
         """Return the response as a metadata file has it: base64 of a JSON object is decoded, all else is text.
 
@@ -95,6 +131,15 @@ class SolveResult:
             if isinstance(parsed, dict) and parsed:
                 decoded[key] = parsed
         return decoded
+
+
+def _write_file(path: Path | str, text: str) -> None:
+    from buildkit_client.result_files import write_whole  # noqa: PLC0415 - few results are written
+
+    try:
+        write_whole(Path(path), text)
+    except OSError as exc:
+        raise ExportError(f"cannot write {path}", why=exc.strerror or str(exc)) from exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +161,7 @@ class SolveSpec:
     source_policy: SourcePolicy | None = None
     proxy_network: bool = False
     internal: bool = False
+    compatibility_version: int = 0
 
     def to_request(
         self, ref: str, session_id: str, *, has_policy: bool = False, chooses_exporters: bool = False
@@ -157,8 +203,10 @@ class SolveSpec:
             EnableSessionExporter=chooses_exporters,
             ProxyNetwork=self.proxy_network,
             Internal=self.internal,
+            CompatibilityVersion=self.compatibility_version,
             Exporters=exporters,
-            Entitlements=self.entitlements,
+            # A single text is a sequence of letters; whoever gives one means one entitlement.
+            Entitlements=[self.entitlements] if isinstance(self.entitlements, str) else self.entitlements,
             Cache=control_pb2.CacheOptions(
                 Exports=[
                     entry(Type=cache.type, Attrs=checked_texts(f"cache export {cache.type}", cache.to_export_attrs()))

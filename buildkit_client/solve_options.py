@@ -68,6 +68,7 @@ class SpecOptions(TypedDict, total=False):
         source_policy: Rules by which the daemon allows, denies or replaces sources.
         proxy_network: Run steps behind the daemon's network proxy.
         internal: Leave the build out of the daemon's history.
+        compatibility_version: Build as older releases did: 10 as 0.13, 20 as 0.15, 30 as 0.31; 0 as the daemon does.
     """
 
     exporters: Sequence[Exporter]
@@ -78,6 +79,7 @@ class SpecOptions(TypedDict, total=False):
     source_policy: SourcePolicy | None
     proxy_network: bool
     internal: bool
+    compatibility_version: int
 
 
 class SolveOptions(SessionOptions, SpecOptions, total=False):

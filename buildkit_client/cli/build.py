@@ -9,11 +9,11 @@ Reference: cmd/buildctl/build.go, buildAction.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import stat
 import sys
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +40,7 @@ from buildkit_client.cli.console import EXIT_FAILED, EXIT_OK, open_private, writ
 from buildkit_client.errors import OptionError
 from buildkit_client.options import RawFrontend, check_frontend_attrs
 from buildkit_client.progress import ClockShift, ProgressDriver, make_progress
+from buildkit_client.result_files import metadata_json, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -85,7 +86,7 @@ class BuildRequest:
         return any(name == "requestid" or name.startswith(_ATTESTATIONS) for name in self.attrs)
 
 
-def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: BinaryIO | None) -> BuildRequest:
+def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: BinaryIO) -> BuildRequest:
     """Read the flags of ``build``, in the order in which the reference finds their mistakes.
 
     Args:
@@ -96,10 +97,6 @@ def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: B
     Raises:
         OptionError: One cannot be read, or asks for what this client cannot do.
     """
-
-    def warn(text: str) -> None:
-        write_error(f"warning: {text}\n")
-
     stdout = sys.stdout.buffer if sys.stdout is not None else None  # a shell's ">&-" closes it
     logins = parse_tls_contexts(invocation.texts("registry-auth-tlscontext"))
     agents: dict[str, SshAgent | SshKeys] = {}
@@ -114,10 +111,10 @@ def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: B
         "entitlements": [parse_allow(text) for text in invocation.texts("allow")],
         "exporters": [parse_output(text, stdout=stdout) for text in invocation.texts("output")],
         "cache_exports": [
-            parse_export_cache(text, environ=environ, warn=warn) for text in invocation.texts("export-cache")
+            parse_export_cache(text, environ=environ, warn=_warn) for text in invocation.texts("export-cache")
         ],
         "cache_imports": [
-            parse_import_cache(text, environ=environ, warn=warn) for text in invocation.texts("import-cache")
+            parse_import_cache(text, environ=environ, warn=_warn) for text in invocation.texts("import-cache")
         ],
         "source_policy": _read_source_policy(invocation.text("source-policy-file")),
         "proxy_network": invocation.is_set("proxy-network"),
@@ -135,6 +132,23 @@ def read_request(invocation: Invocation, *, environ: Mapping[str, str], stdin: B
     else:
         build = _read_definition(stdin, no_cache=invocation.is_set("no-cache"))
     return BuildRequest(build, options, attrs)
+
+
+def _warn(text: str) -> None:
+    write_error(f"warning: {text}\n")
+
+
+class _ShownWarnings(logging.Handler):
+    """Shows what the library warns of, for example a cache that cannot be used; use it as a context manager."""
+
+    def __enter__(self) -> None:
+        logging.getLogger("buildkit_client").addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("buildkit_client").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _warn(record.getMessage())
 
 
 def _registry_http(environ: Mapping[str, str], logins: Mapping[str, HostSecurity]) -> HttpOptions | None:
@@ -160,8 +174,8 @@ def _read_source_policy(path: str) -> SourcePolicy | None:
         ) from exc
 
 
-def _read_definition(stdin: BinaryIO | None, *, no_cache: bool) -> Definition:
-    if stdin is None or stat.S_ISCHR(os.fstat(stdin.fileno()).st_mode):  # closed, a terminal, or /dev/null
+def _read_definition(stdin: BinaryIO, *, no_cache: bool) -> Definition:
+    if stat.S_ISCHR(os.fstat(stdin.fileno()).st_mode):  # a terminal, or /dev/null
         raise OptionError(
             "please specify --frontend or pipe LLB definition to stdin", hint="use --frontend dockerfile.v0"
         )
@@ -182,6 +196,7 @@ def run(invocation: Invocation) -> int:
     started = time.monotonic()
     with ExitStack() as stack:
         client = stack.enter_context(open_client(invocation))
+        stack.enter_context(_ShownWarnings(logging.WARNING))
         listeners: list[Callable[[StatusUpdate], object]] = []
         if trace_path := invocation.text("trace"):
             from buildkit_client.progress import RawJsonProgress  # noqa: PLC0415 - few builds are traced
@@ -189,8 +204,7 @@ def run(invocation: Invocation) -> int:
             trace = stack.enter_context(open_private(Path(trace_path), append=True))
             listeners.append(RawJsonProgress(trace.write).update)
         write_metrics = _metrics_writer(invocation.text("debug-json-cache-metrics"), stack)
-        stdin = sys.stdin.buffer if sys.stdin is not None else None
-        request = read_request(invocation, environ=os.environ, stdin=stdin)
+        request = read_request(invocation, environ=os.environ, stdin=sys.stdin.buffer)
         if write_metrics is not None:
             from buildkit_client.cli.cache_metrics import CacheMetrics  # noqa: PLC0415 - few builds are measured
 
@@ -279,40 +293,12 @@ def _cancelled_by_signals(build: RunningBuild) -> Iterator[None]:
 
 
 def _write_ref(path: str, ref: str) -> None:
-    if path:
-        write_whole(Path(path), ref)
-
-
-def metadata_json(metadata: Mapping[str, object]) -> str:
-    """Write the exporters' answers as the metadata file has them: sorted, indented by two, HTML characters escaped.
-
-    Reference: cmd/buildctl/build.go, writeMetadataFile.
-    """
-    text = json.dumps(dict(sorted(metadata.items())), indent=2, ensure_ascii=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    if path.exists() and not path.is_file():  # a pipe or a device cannot be replaced
-        path.write_text(text, encoding="utf-8")
-        return
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    part = Path(name)
+    """Write the build's id, however the build ends; what that ends with counts more than this file."""
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        if path:
+            write_whole(Path(path), ref)
+    except OSError as exc:
+        _warn(f"cannot write the ref file {path}: {exc.strerror}")
 
 
 def _metrics_writer(target: str, stack: ExitStack) -> Callable[[str], object] | None:

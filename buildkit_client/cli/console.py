@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from buildkit_client.errors import BuildKitError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-    from buildkit_client.errors import BuildKitError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -31,14 +32,47 @@ class CommandError(Exception):
         self.doing = doing
 
 
+def prepare_streams() -> None:
+    """Open the null device where a standard stream is closed, as after a shell's ``2>&-``.
+
+    The next file opened would get its number otherwise, and what a library writes to standard error would land in an
+    archive or in the connection to the daemon. Standard output stays closed for our own code, so that :func:`output`
+    can tell that a result would be lost.
+
+    What goes there is UTF-8 whatever the locale says, as the reference's.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
+def output() -> TextIO:
+    """Return standard output.
+
+    Raises:
+        BuildKitError: It is closed.
+    """
+    if sys.stdout is None:
+        raise BuildKitError("standard output is closed")
+    return sys.stdout
+
+
 def write_out(text: str) -> None:
     """Write a result to standard output, at once.
 
     Raises:
+        BuildKitError: It is closed.
         BrokenPipeError: Nobody reads it any more.
     """
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    stream = output()
+    stream.write(text)
+    stream.flush()
 
 
 def write_pieces(pieces: Iterable[str]) -> None:

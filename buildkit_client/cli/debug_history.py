@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from buildkit_client.cli.connection import open_client
-from buildkit_client.cli.console import EXIT_OK, CommandError, write_out, write_pieces
+from buildkit_client.cli.console import EXIT_OK, CommandError, output, write_out, write_pieces
 from buildkit_client.cli.go_messages import go_message, message_text
 from buildkit_client.cli.tabwriter import tabulate
 from buildkit_client.cli.template import Template
@@ -84,7 +83,7 @@ def run_logs(invocation: Invocation) -> int:
         if invocation.is_set("trace"):
             _write_bytes([client.history.trace(ref)])
             return EXIT_OK
-        display = make_progress(invocation.text("progress"), sys.stdout, environ=os.environ)
+        display = make_progress(invocation.text("progress"), output(), environ=os.environ)
         with ProgressDriver(display) as driver:
             for update in client.history.status(ref):
                 driver.update(update)
@@ -181,10 +180,10 @@ def _result_lines(mark: str, info: control_pb2.BuildResultInfo) -> Iterator[str]
 
 
 def _write_bytes(chunks: Iterable[bytes]) -> None:
-    sys.stdout.flush()
+    stream = output().buffer
     for chunk in chunks:
-        sys.stdout.buffer.write(chunk)
-    sys.stdout.buffer.flush()
+        stream.write(chunk)
+    stream.flush()
 
 
 # -- arguments and errors --------------------------------------------------------------------------------------

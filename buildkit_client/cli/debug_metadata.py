@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import mmap
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from buildkit_client.cli.console import EXIT_OK, write_out
+from buildkit_client.cli.console import EXIT_OK, output, write_out
 from buildkit_client.cli.debug_bolt import BoltFormatError, read_bolt
 from buildkit_client.cli.go_values import go_quote
 from buildkit_client.errors import BuildKitError
@@ -37,8 +36,8 @@ def run_dump_metadata(invocation: Invocation) -> int:
             _lock(file)
             entries = _read(file)
         for entry in entries:
-            sys.stdout.buffer.writelines(bucket_lines(entry))
-        sys.stdout.buffer.flush()
+            output().buffer.writelines(bucket_lines(entry))
+        output().buffer.flush()
     return EXIT_OK
 
 

@@ -12,7 +12,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from buildkit_client.cli.console import EXIT_OK
+from buildkit_client.cli.console import EXIT_OK, output
 from buildkit_client.errors import BuildKitError, OptionError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(invocation: Invocation) -> int:
             reason = (exc.strerror or str(exc)).lower()
             raise BuildKitError(f"dial unix {path}: connect: {reason}") from exc
         connection.settimeout(None)
-        join(sys.stdin.fileno(), sys.stdout.fileno(), connection)
+        join(sys.stdin.fileno(), output().fileno(), connection)
     return EXIT_OK
 
 

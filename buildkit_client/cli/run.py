@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, cast
 
 from buildkit_client import __version__
 from buildkit_client.cli.commands import PROGRAM, command_tree
-from buildkit_client.cli.console import EXIT_FAILED, EXIT_NO_SUCH_COMMAND, EXIT_OK, CommandError, write_error, write_out
+from buildkit_client.cli.console import (
+    EXIT_FAILED,
+    EXIT_NO_SUCH_COMMAND,
+    EXIT_OK,
+    CommandError,
+    prepare_streams,
+    write_error,
+    write_out,
+)
 from buildkit_client.cli.flags import Invocation, UsageError, read_command_line
 from buildkit_client.cli.help import help_page
 from buildkit_client.errors import BuildKitError, DaemonError, OptionError, SolveError
@@ -33,6 +41,7 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    prepare_streams()
     root = command_tree(os.environ)
     words = sys.argv[1:] if arguments is None else arguments
     if words and words[-1] == "--generate-shell-completion":
@@ -44,14 +53,16 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
         invocation = read_command_line(root, words)
     except UsageError as exc:
         write_error(f"Incorrect Usage: {exc}\n\n")
-        write_out(help_page(exc.path, version=__version__))
+        if sys.stdout is not None:
+            write_out(help_page(exc.path, version=__version__))
         write_error(f"error: {exc}\n")
         return EXIT_FAILED
     try:
         return _run(invocation)
     except BrokenPipeError:
         # Whoever read our output went away; the interpreter must not try to flush the rest when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except KeyboardInterrupt:
         write_error("error: context canceled\n")
@@ -71,7 +82,8 @@ def _run(invocation: Invocation) -> int:
     if invocation.asks_version:
         write_out(f"{PROGRAM} {__version__}\n")
         return EXIT_OK
-    if not command.run and not invocation.asks_help and invocation.arguments:
+    is_topic = invocation.arguments[:1] in (["help"], ["h"])  # every command has this inner one
+    if (is_topic or not command.run) and not invocation.asks_help and invocation.arguments:
         return _run_without_command(invocation)
     if not command.run or invocation.asks_help:
         write_out(help_page(invocation.path, version=__version__))

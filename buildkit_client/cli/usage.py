@@ -12,9 +12,10 @@ from buildkit_client.cli.console import EXIT_OK, CommandError, write_out, write_
 from buildkit_client.cli.go_values import Named, Nil, Record, go_time
 from buildkit_client.cli.tabwriter import tabulate
 from buildkit_client.cli.template import Template
-from buildkit_client.errors import BuildKitError
+from buildkit_client.errors import BuildKitError, DaemonError, OptionError
 from buildkit_client.progress.measure import format_bytes
 from buildkit_client.progress.rawjson import format_time
+from buildkit_client.transport.status import code_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _HEAD = "ID\tRECLAIMABLE\tSIZE\tLAST ACCESSED"
 _NS_PER_S = 1_000_000_000
 _BYTES_PER_MB = 1_000_000
+_TOO_MANY_BYTES = 2**63
 
 
 def run_disk_usage(invocation: Invocation) -> int:
@@ -58,9 +60,9 @@ def run_prune(invocation: Invocation) -> int:
                 all=invocation.is_set("all"),
                 filters=invocation.texts("filter"),
                 keep_duration_s=invocation.number("keep-duration") / _NS_PER_S,
-                reserved_bytes=int(invocation.number("keep-storage-min") * _BYTES_PER_MB),
-                max_used_bytes=int(invocation.number("keep-storage") * _BYTES_PER_MB),
-                min_free_bytes=int(invocation.number("free-storage") * _BYTES_PER_MB),
+                reserved_bytes=_size_bytes(invocation, "keep-storage-min"),
+                max_used_bytes=_size_bytes(invocation, "keep-storage"),
+                min_free_bytes=_size_bytes(invocation, "free-storage"),
             ):
                 total += record.size_bytes
                 if template is not None:
@@ -74,11 +76,26 @@ def run_prune(invocation: Invocation) -> int:
                     text = tabulate(rows if is_first else rows[1:])
                 is_first = False
                 write_out(text)
+        except DaemonError as exc:  # the reference does not wrap what a stream ends with
+            text = f"rpc error: code = {code_name(exc.details.code)} desc = {exc.details.message}"
+            raise CommandError(BuildKitError(text), "") from exc
         except BuildKitError as exc:
             raise CommandError(exc, "failed to call prune") from exc
     if template is None:
         write_out(tabulate([f"Total:\t{format_bytes(total)}"]))
     return EXIT_OK
+
+
+def _size_bytes(invocation: Invocation, name: str) -> int:
+    """Read a flag with megabytes.
+
+    Raises:
+        OptionError: It is too large or no number; the reference would send another size, and remove everything.
+    """
+    megabytes = invocation.number(name)
+    if not abs(megabytes * _BYTES_PER_MB) < _TOO_MANY_BYTES:
+        raise OptionError(f'invalid value "{megabytes:g}" for flag -{name}: no size in MB')
+    return int(megabytes * _BYTES_PER_MB)
 
 
 def table_lines(records: Iterable[UsageRecord]) -> list[str]:

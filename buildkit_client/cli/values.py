@@ -7,6 +7,7 @@ Reference: github.com/tonistiigi/go-csvvalue; Go's strconv and time packages.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,10 @@ _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 # Compiled when one is needed: most command lines have no number.
 _INTEGER = r"[+-]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|0[0-7_]*|[1-9][0-9_]*)"
-_FLOAT = r"(?i:[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf|infinity|nan))"
-_DURATION_PART = r"(\d*)(?:\.(\d*))?(ns|us|µs|μs|ms|s|m|h)"
+_DIGITS = r"[0-9]+(?:_[0-9]+)*"
+_FLOAT = rf"(?i:[+-]?(?:(?:{_DIGITS}\.?(?:{_DIGITS})?|\.{_DIGITS})(?:e[+-]?[0-9]+)?|inf|infinity|nan))"
+_HEX_FLOAT = r"(?i:[+-]?0x_?(?:[0-9a-f_]+\.?[0-9a-f_]*|\.[0-9a-f_]+)p[+-]?[0-9]+)"
+_DURATION_PART = r"([0-9]*)(?:\.([0-9]*))?([^0-9.]*)"
 _UNIT_NS = {
     "ns": 1,
     "us": 1_000,
@@ -134,9 +137,14 @@ def parse_float(text: str) -> float:
     Raises:
         ValueError: It is none; the text is Go's.
     """
-    if not re.fullmatch(_FLOAT, text):
-        raise ValueError(f'strconv.ParseFloat: parsing "{text}": invalid syntax')
-    return float(text)
+    if re.fullmatch(_FLOAT, text):
+        value = float(text)
+        if math.isinf(value) and "inf" not in text.lower():
+            raise ValueError(f'strconv.ParseFloat: parsing "{text}": value out of range')
+        return value
+    if re.fullmatch(_HEX_FLOAT, text):
+        return float.fromhex(text.replace("_", ""))
+    raise ValueError(f'strconv.ParseFloat: parsing "{text}": invalid syntax')
 
 
 def parse_duration(text: str) -> int:
@@ -149,16 +157,20 @@ def parse_duration(text: str) -> int:
     rest = text[1:] if text[:1] in ("+", "-") else text
     if rest == "0":
         return 0
-    total = position = 0
-    while position < len(rest):
-        match = re.compile(_DURATION_PART).match(rest, position)
-        if match is None or not (match[1] or match[2]):
-            break
+    total = 0
+    for match in re.finditer(_DURATION_PART, rest):
+        if not match[0]:
+            break  # the end
         fraction = match[2] or ""
+        if not match[1] and not fraction:
+            raise ValueError(f'time: invalid duration "{text}"')
+        if not match[3]:
+            raise ValueError(f'time: missing unit in duration "{text}"')
+        if match[3] not in _UNIT_NS:
+            raise ValueError(f'time: unknown unit "{match[3]}" in duration "{text}"')
         unit = _UNIT_NS[match[3]]
         total += int(match[1] or "0") * unit + (int(fraction or "0") * unit) // 10 ** len(fraction)
-        position = match.end()
-    if not rest or position < len(rest):
+    if not rest or not -(2**63) <= sign * total < 2**63:
         raise ValueError(f'time: invalid duration "{text}"')
     return sign * total
 

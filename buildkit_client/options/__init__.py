@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from buildkit_client.options.secrets import (
         Secret,
         SecretCallback,
+        SecretEnv,
         SecretFile,
         SecretValue,
         SshAgent,
@@ -117,6 +118,7 @@ _HOMES = {
     "secrets": (
         "Secret",
         "SecretCallback",
+        "SecretEnv",
         "SecretFile",
         "SecretValue",
         "SshAgent",
@@ -173,6 +175,7 @@ __all__ = [
     "Sbom",
     "Secret",
     "SecretCallback",
+    "SecretEnv",
     "SecretFile",
     "SecretValue",
     "SourcePolicy",

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from buildkit_client.options.outputs import Output, OutputFile, OutputStream
 
 
+_SENDING = frozenset({"oci", "docker", "local", "tar"})
+
+
 class Exporter(Protocol):
     """Where a build's result goes."""
 
@@ -155,8 +158,15 @@ class RawExporter:
         """Return the attributes unchanged.
 
         Raises:
-            OptionError: The type is not known, or an attribute is misspelt.
+            OptionError: The type is not known, an attribute is misspelt, or an output is missing or in vain.
         """
         if not self.unchecked:
             check_exporter(self.type, self.attrs)
+            if self.output is None and self.type in _SENDING:
+                raise OptionError(
+                    f"an exporter {self.type} sends its result to us, and nothing takes it",
+                    hint="give an output, for example OutputFile(Path(...))",
+                )
+            if self.output is not None and self.type not in _SENDING:
+                raise OptionError(f"an exporter {self.type} sends nothing to us", hint="leave out its output")
         return dict(self.attrs)

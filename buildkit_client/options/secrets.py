@@ -23,6 +23,13 @@ class SecretFile:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretEnv:
+    """A secret kept in a variable of the environment, read each time a step asks for it."""
+
+    variable: str
+
+
+@dataclass(frozen=True, slots=True)
 class SecretValue:
     """A secret given as it is."""
 
@@ -39,7 +46,7 @@ class SecretCallback:
     function: Callable[[], bytes | None] = field(repr=False)
 
 
-Secret = SecretFile | SecretValue | SecretCallback
+Secret = SecretFile | SecretEnv | SecretValue | SecretCallback
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,13 @@ class ContentService:
         self._stores = stores
         self._lock = threading.Lock()
         self._writes: list[tuple[str, _Write]] = []
+        self._errors: list[BuildKitError] = []
+
+    @property
+    def errors(self) -> tuple[BuildKitError, ...]:
+        """What failed on this machine, such as a disk that is full; not what the daemon asked for in vain."""
+        with self._lock:
+            return tuple(self._errors)
 
     def methods(self) -> dict[str, Callable[[ServerCall], None]]:
         """Return the handlers by full method path; each serves one call and returns when it is done."""
@@ -105,7 +112,7 @@ class ContentService:
     def _info(self, call: ServerCall) -> None:
         _, store = self._choose(call)
         request = _single_request(call, content_pb2.InfoRequest())
-        with _errors_as_status():
+        with self._errors_as_status():
             info = store.blobs.blob_info(Digest(request.digest))
         response = content_pb2.InfoResponse()
         response.info.digest = info.digest
@@ -117,7 +124,7 @@ class ContentService:
     def _read(self, call: ServerCall) -> None:
         _, store = self._choose(call)
         request = _single_request(call, content_pb2.ReadContentRequest())
-        with _errors_as_status():
+        with self._errors_as_status():
             digest = Digest(request.digest)
             size = store.blobs.blob_size(digest)
             offset = max(request.offset, 0)
@@ -147,7 +154,7 @@ class ContentService:
             raise RpcError(StatusCode.PERMISSION_DENIED, f"store {store_id} is read-only")
         now = time.time_ns()
         write = _Write(first.ref, first.total, first.expected, now, now)
-        with self._listed(store_id, write), _errors_as_status():
+        with self._listed(store_id, write), self._errors_as_status():
             expected = Digest(first.expected) if first.expected else None
             if expected is not None:
                 _refuse_existing(store, expected, first.total)
@@ -197,6 +204,22 @@ class ContentService:
         finally:
             with self._lock:
                 self._writes.remove(entry)
+
+    @contextmanager
+    def _errors_as_status(self) -> Iterator[None]:
+        """Turn our errors into the status codes that containerd's client knows."""
+        try:
+            yield
+        except DigestError as exc:
+            _fail(StatusCode.INVALID_ARGUMENT, exc)
+        except BlobNotFoundError as exc:
+            _fail(StatusCode.NOT_FOUND, exc)
+        except DigestMismatchError as exc:
+            _fail(StatusCode.FAILED_PRECONDITION, exc)
+        except BuildKitError as exc:
+            with self._lock:
+                self._errors.append(exc)
+            _fail(StatusCode.INTERNAL, exc)
 
     def _statuses(self, store_id: str) -> list[content_pb2.Status]:
         with self._lock:
@@ -304,21 +327,6 @@ def _single_request(call: ServerCall, message: _M) -> _M:
     if request is None:
         raise RpcError(StatusCode.INVALID_ARGUMENT, f"{call.method}: the request is missing")
     return request
-
-
-@contextmanager
-def _errors_as_status() -> Iterator[None]:
-    """Turn our errors into the status codes that containerd's client knows."""
-    try:
-        yield
-    except DigestError as exc:
-        _fail(StatusCode.INVALID_ARGUMENT, exc)
-    except BlobNotFoundError as exc:
-        _fail(StatusCode.NOT_FOUND, exc)
-    except DigestMismatchError as exc:
-        _fail(StatusCode.FAILED_PRECONDITION, exc)
-    except BuildKitError as exc:
-        _fail(StatusCode.INTERNAL, exc)
 
 
 def _fail(code: StatusCode, error: BuildKitError) -> NoReturn:

@@ -113,8 +113,8 @@ class FileReceiver:
             raise OptionError(
                 f"cannot write {self.path}", why=f"there is no folder {folder}", hint="make the folder first"
             )
-        if not self._is_special() and not os.access(folder, os.W_OK | os.X_OK):
-            raise OptionError(f"cannot write {self.path}", why=f"no permission to write in {folder}")
+        if not self._is_special() and (why := why_not_writable(folder)):
+            raise OptionError(f"cannot write {self.path}", why=why)
 
     def _is_special(self) -> bool:
         try:
@@ -147,6 +147,15 @@ class FileReceiver:
             with suppress(OSError):
                 Path(name).unlink()
             raise
+
+
+def why_not_writable(folder: Path) -> str:
+    """Say why nothing can be made in a folder, or nothing when it can."""
+    if os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        return ""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"{folder} is on a read-only file system"
+    return f"no permission to write in {folder}"
 
 
 def _mode_for(target: Path) -> int:

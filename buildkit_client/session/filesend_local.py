@@ -25,6 +25,7 @@ from buildkit_client.protocol.fsutil_receiver import (
 from buildkit_client.protocol.fsutil_stat import show_path
 from buildkit_client.session.beneath import OPEN_DIRECTORY, Beneath
 from buildkit_client.session.call import CallCancelledError
+from buildkit_client.session.filesend import why_not_writable
 from buildkit_client.session.tree_writer import PartFile, TreeWriter
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class DirectoryReceiver:
 
     def __init__(self, path: Path, *, mode: str = "copy") -> None:
         if mode not in ("copy", "delete"):
-            raise OptionError(f'the local exporter knows no mode "{mode}"', hint="use copy or delete")
+            raise OptionError(f'invalid local exporter mode "{mode}"', hint="use copy or delete")
         self.path = path
         self._delete = mode == "delete"
         self._lock = threading.Lock()
@@ -77,8 +78,8 @@ class DirectoryReceiver:
             nearest = nearest.parent
         if not nearest.is_dir():
             raise OptionError(f"cannot export to {self.path}", why=f"{nearest} is no folder", hint="name a folder")
-        if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-            raise OptionError(f"cannot export to {self.path}", why=f"no permission to write in {nearest}")
+        if why := why_not_writable(nearest):
+            raise OptionError(f"cannot export to {self.path}", why=why)
 
     def __call__(self, call: ServerCall) -> None:
         """Take one stream to its end.

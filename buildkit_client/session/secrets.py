@@ -8,13 +8,14 @@ Reference: session/secrets/secretsprovider/secretsprovider.go, store.go.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
 from buildkit_client._proto import secrets_pb2
 from buildkit_client.errors import BuildKitError, OptionError, SecretError
-from buildkit_client.options.secrets import SecretCallback, SecretFile, SecretValue
+from buildkit_client.options.secrets import SecretCallback, SecretEnv, SecretFile, SecretValue
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session.call import RpcError
 
@@ -45,7 +46,7 @@ class SecretsService:
         return tuple(self._errors)
 
     def check(self) -> None:
-        """Find out, before the build runs, whether every file is there.
+        """Find out, before the build runs, whether every file and variable is there.
 
         Raises:
             SecretError: One is missing, no file, no bytes, or too large.
@@ -55,6 +56,8 @@ class SecretsService:
             match secret:
                 case SecretFile():
                     _read_file(secret_id, secret)
+                case SecretEnv():
+                    _read_variable(secret_id, secret)
                 case SecretValue(value):
                     _checked(secret_id, value)
                 case SecretCallback():
@@ -62,7 +65,7 @@ class SecretsService:
                 case _:
                     raise OptionError(
                         f"the secret {secret_id!r} is a {type(secret).__name__}",
-                        hint="give a SecretValue, a SecretFile or a SecretCallback",
+                        hint="give a SecretValue, a SecretFile, a SecretEnv or a SecretCallback",
                     )
 
     def methods(self) -> Mapping[str, UnaryHandler]:
@@ -91,6 +94,8 @@ class SecretsService:
                 return _checked(secret_id, value)
             case SecretFile() as secret:
                 return _read_file(secret_id, secret)
+            case SecretEnv() as secret:
+                return _read_variable(secret_id, secret)
             case SecretCallback(function):
                 given = _called(secret_id, function)
                 return None if given is None else _checked(secret_id, given)
@@ -106,6 +111,17 @@ def _read_file(secret_id: str, secret: SecretFile) -> bytes:
             why=f"{secret.path}: {exc.strerror or exc}",
             hint="check the path that the secret is read from",
         ) from exc
+
+
+def _read_variable(secret_id: str, secret: SecretEnv) -> bytes:
+    value = os.environ.get(secret.variable)
+    if value is None:
+        raise SecretError(
+            f"cannot read the secret {secret_id!r}",
+            why=f"the environment has no variable {secret.variable!r}",
+            hint="set it, also where that is empty",
+        )
+    return _checked(secret_id, os.fsencode(value))
 
 
 def _called(secret_id: str, function: Callable[[], bytes | None]) -> bytes | None:

@@ -250,7 +250,7 @@ def test_a_command_that_dies_in_a_build_is_told(stand_ins, services, tmp_path):
 @pytest.mark.parametrize("is_main", [True, False])
 def test_calls_that_may_last_end_soon_on_a_dead_connection(own, monkeypatch, call, is_main):
     monkeypatch.setattr(liveness, "SILENCE_S", 0.5)
-    monkeypatch.setattr(liveness, "ANSWER_S", 1.0)
+    monkeypatch.setattr(liveness, "ANSWER_S", 2.0)
     with leaves_nothing(), Client(own.address) as client:
         client.info()
         assert isinstance(call(client), list), "a daemon that lives is not called dead"
@@ -273,7 +273,7 @@ def test_calls_that_may_last_end_soon_on_a_dead_connection(own, monkeypatch, cal
             thread.join(20)
         assert isinstance(outcome[0], ConnectionLostError)
         assert "nothing was heard" in outcome[0].why
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 10
         own.kill()
 
 

@@ -24,6 +24,7 @@ from buildkit_client.options import (
     GitContext,
     HttpContext,
     ImageContext,
+    ImageExporter,
     LocalExporter,
     OciExporter,
     OciLayoutContext,
@@ -347,3 +348,27 @@ def test_buildctl_takes_the_same_policy_file(services, app, tmp_path):
     with Client(services.buildkit_host) as client, pytest.raises(SolveError) as caught:
         client.solve(DockerfileFrontend(context=app), source_policy=SourcePolicy.from_json(Path(path).read_text()))
     assert str(caught.value) in done.stderr
+
+
+@pytest.mark.buildkit(">=0.31")
+@pytest.mark.parametrize(("version", "media_type"), [(0, "vnd.oci.image"), (20, "vnd.docker.distribution")])
+def test_a_build_as_older_releases_did_it(app, services, tmp_path, version, media_type):
+    with Client(services.buildkit_host) as client:
+        exporter = ImageExporter(name=f"{services.registry}/compatibility:{version}", push=True)
+        frontend = DockerfileFrontend(context=app)
+        result = client.solve(frontend, exporters=[exporter], compatibility_version=version)
+    assert media_type in result.descriptor["mediaType"]
+
+
+@pytest.mark.buildkit(">=0.30")
+def test_a_compatibility_version_that_there_is_not(app, services):
+    with Client(services.buildkit_host) as client, pytest.raises(SolveError, match="compatibility-version 11"):
+        client.solve(DockerfileFrontend(context=app), compatibility_version=11)
+
+
+@pytest.mark.buildkit(">=0.22")
+def test_disk_usage_by_age(app, services):
+    with Client(services.buildkit_host) as client:
+        client.solve(DockerfileFrontend(context=app))
+        assert client.disk_usage()
+        assert client.disk_usage(age_limit_s=10 * 365 * 86400) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -122,6 +123,21 @@ def test_what_is_not_there(client: Client) -> None:
         history.list(["nonsense!"])
     with pytest.raises(DaemonError, match="no such job nope"):
         list(history.status("nope"))
+
+
+def test_a_record_that_is_not_utf8_hides_no_other(services: Services, client: Client, tmp_path: Path) -> None:
+    """Neither buildctl nor the daemon minds such bytes; one record of them must not make the list unreadable."""
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nLABEL a=b\n")
+    locals_ = [f"--local={name}={tmp_path}" for name in ("context", "dockerfile")]
+    command = [services.buildctl, "--addr", services.buildkit_host, "build", "--frontend=dockerfile.v0", *locals_]
+    command += [b"--opt=label:odd=a\xffb", f"--ref-file={tmp_path}/ref"]
+    subprocess.run(command, check=True, capture_output=True)
+    ref = (tmp_path / "ref").read_text()
+    try:
+        records = {record.ref: record for record in client.history.list()}
+        assert records[ref].frontend_attrs["label:odd"] == "a\ufffdb"
+    finally:
+        client.history.delete(ref)
 
 
 def test_following_is_closed_from_another_thread(client: Client) -> None:

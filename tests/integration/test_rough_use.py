@@ -28,6 +28,7 @@ from buildkit_client import (
     LocalProtocolError,
     OciExporter,
     OptionError,
+    OutputLayout,
     OutputStream,
     PolicyAllow,
     PolicyDeny,
@@ -263,6 +264,9 @@ def test_a_closed_client_says_so(services, folder):
 # -- options that cannot work ----------------------------------------------------------------------------------
 
 
+UNNAMED = "they share a stream, as standard output is one"
+
+
 def test_two_exporters_for_one_place(client, folder, tmp_path):
     stream = io.BytesIO()
     (tmp_path / "link").symlink_to(tmp_path)
@@ -271,10 +275,18 @@ def test_two_exporters_for_one_place(client, folder, tmp_path):
         [LocalExporter(dest=tmp_path / "files"), LocalExporter(dest=tmp_path / "files")],
         [TarExporter(dest=OutputStream(stream)), OciExporter(dest=OutputStream(stream))],
     ):
-        with pytest.raises(OptionError, match="same place"):
+        with pytest.raises(OptionError, match="same place") as caught:
             client.solve(DockerfileFrontend(context=folder), exporters=exporters)
+        assert caught.value.why in (str(tmp_path / "out"), str(tmp_path / "files"), UNNAMED)
     assert not (tmp_path / "out").exists()
     assert not stream.getvalue()
+
+
+def test_two_layouts_are_refused_before_one_is_made(client, folder, tmp_path):
+    layouts = [OciExporter(dest=OutputLayout(tmp_path / "layouts" / name)) for name in "ab"]
+    with pytest.raises(OptionError, match="one OCI image layout"):
+        client.solve(DockerfileFrontend(context=folder), exporters=layouts)
+    assert not (tmp_path / "layouts").exists()
 
 
 @pytest.mark.buildkit(">=0.13")

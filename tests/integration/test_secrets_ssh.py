@@ -8,7 +8,6 @@ import re
 import shutil
 import struct
 import subprocess
-import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import padding
@@ -29,6 +28,7 @@ from buildkit_client import (
 from buildkit_client.options.secrets import SshKeys
 from buildkit_client.progress import PlainProgress
 from tests.support.go_tools import GoToolMissingError, go_tool
+from tests.support.sockets import wait_until_served
 
 CANARY = b"canary-9d1e no newline"
 
@@ -105,9 +105,7 @@ def agent(tmp_path):
         pytest.skip("needs OpenSSH's agent")
     path = tmp_path / "agent.sock"
     process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 10
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until_served(path)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
     subprocess.run(["ssh-add", "-q", tmp_path / "key"], check=True, env={**os.environ, "SSH_AUTH_SOCK": str(path)})
     yield path

@@ -5,6 +5,7 @@ A test takes the fixture of its program and is skipped, with the reason, where G
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -31,7 +32,15 @@ def go_tool(name: str) -> Path:
     if go is None:
         raise GoToolMissingError(f"needs Go to build tests/support/go/{name}")
     program.parent.mkdir(parents=True, exist_ok=True)
-    part = program.with_suffix(f".{os.getpid()}")
+    with (program.parent / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes, and their cases in threads
+        if not program.exists():
+            _build(go, folder, program)
+    return program
+
+
+def _build(go: str, folder: Path, program: Path) -> None:
+    part = program.with_suffix(".part")
     environ = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
     done = subprocess.run(
         [go, "build", "-trimpath", "-o", part, "."],
@@ -43,9 +52,8 @@ def go_tool(name: str) -> Path:
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no output"]
-        raise GoToolMissingError(f"tests/support/go/{name} does not build: {lines[-1]}")
+        raise GoToolMissingError(f"tests/support/go/{folder.name} does not build: {lines[-1]}")
     part.replace(program)
-    return program
 
 
 def _cache() -> Path:

@@ -80,6 +80,7 @@ def test_an_ordinary_build_asks_for_nothing_special() -> None:
     [
         ("more than one exporter", control_pb2.SolveRequest(Exporters=[exporter(), exporter("tar")])),
         ("rewrite-timestamp", control_pb2.SolveRequest(Exporters=[exporter("oci", rewrite_timestamp="true")])),
+        ("rewrite-timestamp", control_pb2.SolveRequest(Exporters=[exporter("oci", rewrite_timestamp="1")])),
         ("attestations as OCI artifacts", control_pb2.SolveRequest(Exporters=[exporter(oci_artifact="true")])),
         (
             "a GitHub cache of version 2",
@@ -90,12 +91,14 @@ def test_an_ordinary_build_asks_for_nothing_special() -> None:
             ),
         ),
         ("danging-name-empty-only", control_pb2.SolveRequest(Exporters=[exporter(danging_name_empty_only="true")])),
+        ("danging-name-empty-only", control_pb2.SolveRequest(Exporters=[exporter(danging_name_empty_only="")])),
         ("choosing exporters when the result is known", control_pb2.SolveRequest(EnableSessionExporter=True)),
         (
             "provenance of version v1",
             control_pb2.SolveRequest(FrontendAttrs={"attest:provenance": "mode=max,version=v1"}),
         ),
         ("a policy callback", control_pb2.SolveRequest(SourcePolicySession="s")),
+        ("a compatibility version", control_pb2.SolveRequest(CompatibilityVersion=10)),
         ("a local export with mode=delete", control_pb2.SolveRequest(Exporters=[exporter("local", mode="delete")])),
         (
             "limiting the processors and memory of steps",

@@ -13,6 +13,7 @@ from buildkit_client.options import DockerfileFrontend
 from buildkit_client.progress import BuildGraph, StatusUpdate, Vertex, VertexLog
 from buildkit_client.solve import Solve, SolveSpec, _joined, phase_of
 from buildkit_client.transport import liveness
+from tests.support.threads import no_thread_stays
 
 
 class Future:
@@ -111,19 +112,14 @@ def message(name="step", **times):
     return control_pb2.StatusResponse(vertexes=[vertex])
 
 
-def threads_of_builds():
-    return {thread for thread in threading.enumerate() if thread.name in {"build-status", "build-liveness"}}
-
-
 @contextmanager
 def running(channel):
-    before = threads_of_builds()
-    solve = Solve(channel, Session(), SolveSpec(build=DockerfileFrontend()).to_request("ref", "session"))
-    try:
-        yield solve
-    finally:
-        solve.close()
-        assert threads_of_builds() <= before
+    with no_thread_stays():
+        solve = Solve(channel, Session(), SolveSpec(build=DockerfileFrontend()).to_request("ref", "session"))
+        try:
+            yield solve
+        finally:
+            solve.close()
 
 
 def done(**response):
@@ -255,3 +251,9 @@ def test_messages_with_output_alone_are_joined_and_others_keep_their_place() -> 
     assert joined[1] is vertex
     assert [log.data for one in joined for log in one.logs] == [b"A", b"B", b"C", b"D"]
     assert list(_joined([])) == []
+
+
+def test_a_single_entitlement_is_no_sequence_of_letters():
+    for given in ("network.host", ["network.host"]):
+        request = SolveSpec(build=DockerfileFrontend(), entitlements=given).to_request("ref", "session")
+        assert list(request.Entitlements) == ["network.host"]

@@ -54,6 +54,11 @@ def _inline(seen: Seen) -> None:
     assert any("moby.buildkit.cache.v0" in config for config in seen.named("/config"))
 
 
+def _warned(seen: Seen) -> None:
+    lines = [line for line in seen.stderr.splitlines() if "local cache" in line and "/none" in line]
+    assert any("warning" in line for line in lines), seen.stderr
+
+
 _LAYOUT = {"mode": "buildctl makes blobs read-only, even for who wrote them"}
 _RACE = {"error": "buildctl may ask for the status of a build that has ended"}
 _WARMED = {"files": "a blob may be packed anew", "documents": "as files", "metadata": "as files", "pushed": "as files"}
@@ -259,7 +264,12 @@ CASES = [
         ignore=_WARMED,
     ),
     Case(name="registry cache that is not there", files=_PLAIN, flags="--import-cache type=registry,ref={repo}:none"),
-    Case(name="local cache that is not there", files=_PLAIN, flags="--import-cache type=local,src={arm}/none"),
+    Case(
+        name="local cache that is not there",
+        files=_PLAIN,
+        flags="--import-cache type=local,src={arm}/none",
+        check=_warned,
+    ),
     Case(
         name="local cache without that tag",
         files=_PLAIN,

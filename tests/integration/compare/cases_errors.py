@@ -36,6 +36,17 @@ CASES = [
     Case(
         name="image with dest", flags="--output type=image,dest=x", error="output x is not supported by image exporter"
     ),
+    Case(
+        name="local, unknown mode",
+        flags="--output type=local,dest={out}/files,mode=mirror",
+        error='invalid local exporter mode "mirror"',
+        needs="0.31",
+    ),
+    Case(
+        name="local cache, reset that is none",
+        flags="--export-cache type=local,dest={arm}/cache,reset=perhaps",
+        error='failed to parse reset attribute: strconv.ParseBool: parsing "perhaps": invalid syntax',
+    ),
     Case(name="oci into a folder", flags="--output type=oci,dest={arm}", error="destination file is a directory"),
     Case(
         name="oci into a folder that is not there",

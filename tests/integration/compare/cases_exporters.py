@@ -267,6 +267,12 @@ CASES = [
     Case(name="oci to standard output", flags=_oci("").replace("dest={out}/image.tar,", ""), check=_stdout_image),
     Case(name="oci to -", flags=_oci("").replace("{out}/image.tar", "-"), check=_stdout_image),
     Case(
+        name="oci, names in quotes and capitals",
+        flags='--output \'"TYPE=oci","Dest={out}/a,b.tar",rewrite-timestamp=true,annotation.a=b=c\'',
+        check=_has("a,b.tar"),
+    ),
+    Case(name="oci, tar left empty", flags=_oci("tar=,"), check=_has("image.tar")),
+    Case(
         name="oci over a file",
         more={"out/image.tar": File(b"before" * 99_999, mode=0o640)},
         flags=_oci(""),

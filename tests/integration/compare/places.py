@@ -27,6 +27,7 @@ from buildkit_client import llb
 from tests.integration.compare.case import EPOCH
 from tests.support.go_tools import GoToolMissingError, go_tool
 from tests.support.services import Services
+from tests.support.sockets import wait_until_served
 from tests.support.tree import File, Tree, build_tree
 
 _SBOM = {
@@ -262,9 +263,7 @@ class Places:
         path = self._root / "agent.sock"
         process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
         self._stack.callback(_end, process)
-        end = time.monotonic() + 10
-        while not path.exists() and time.monotonic() < end:
-            time.sleep(0.02)
+        wait_until_served(path)
         key = self.find("key")
         assert key is not None
         subprocess.run(["ssh-add", "-q", key], check=True, env={**os.environ, "SSH_AUTH_SOCK": str(path)})

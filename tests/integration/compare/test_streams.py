@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,31 @@ def test_it_is_closed(services: Services, command: list[str | Path]) -> None:
     done = run(services, ["sh", "-c", 'exec "$@" >&-', "sh", *command], subprocess.DEVNULL)
     assert done.returncode == 1
     assert done.stderr == "error: invalid output option: output: standard output is closed\n"
+
+
+def test_standard_error_is_closed(services: Services, command: list[str | Path], tmp_path: Path) -> None:
+    archive = tmp_path / "image.tar"
+    words = [*command[:-1], f"--output=type=oci,dest={archive}"]
+    done = run(services, ["sh", "-c", 'exec "$@" 2>&-', "sh", *words], subprocess.DEVNULL)
+    assert done.returncode == 0
+    assert tarfile.is_tarfile(archive)
+
+
+def test_an_answer_for_a_closed_standard_output(services: Services, command: list[str | Path]) -> None:
+    words = [*command[:-1], "--progress=quiet", "--opt=requestid=frontend.targets"]
+    done = run(services, ["sh", "-c", 'exec "$@" >&-', "sh", *words], subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (1, "error: standard output is closed\n")
+
+
+def test_a_ref_file_that_cannot_be_written(services: Services, command: list[str | Path], tmp_path: Path) -> None:
+    words = [*command[:-1], "--progress=quiet", f"--ref-file={tmp_path}/none/ref"]
+    warning = f"warning: cannot write the ref file {tmp_path}/none/ref: No such file or directory"
+    done = run(services, words, subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (0, f"{warning}\n")
+    done = run(services, [*words, "--opt=target=none"], subprocess.DEVNULL)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == warning
+    assert done.stderr.splitlines()[-1] == 'error: failed to solve: target stage "none" could not be found'
 
 
 def test_closed_where_nothing_is_written(services: Services, command: list[str | Path]) -> None:

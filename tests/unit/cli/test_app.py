@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import stat
 import subprocess
 import sys
 import threading
@@ -15,9 +14,9 @@ import pytest
 
 import buildkit_client
 from buildkit_client.cli.app import main
-from buildkit_client.cli.build import metadata_json, write_whole
 from buildkit_client.cli.cache_metrics import CacheMetrics
 from buildkit_client.progress import StatusUpdate, Vertex
+from tests.support.llb_samples import sample_definition
 
 GOLDEN = Path(__file__).parent.parent.parent / "golden" / "cli"
 COMMANDS = [
@@ -54,6 +53,14 @@ def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("NAME:\n   buildkit-client du - ")
     assert main(["help", "nope"]) == 3
     assert capsys.readouterr().err == "No help topic for 'nope'\n"
+
+
+@pytest.mark.parametrize("command", ["prune", "prune --all", "prune-histories", "debug get", "build", "debug"])
+@pytest.mark.parametrize("word", ["help", "h"])
+def test_asking_a_command_for_help_does_not_run_it(command: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), word]) == 0
+    name = command.removesuffix(" --all")
+    assert capsys.readouterr().out.startswith(f"NAME:\n   buildkit-client {name} - ")
 
 
 @pytest.mark.parametrize("word", ["--version", "-v"])
@@ -213,6 +220,46 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["--version", "--help", "help du", "completion bash", "debug dump-llb", "debug dump-metadata --root {root}"],
+)
+def test_standard_output_that_is_closed_is_one_clear_error(words: str, tmp_path: Path) -> None:
+    (tmp_path / "x.llb").write_bytes(sample_definition())
+    (tmp_path / "root" / "worker").mkdir(parents=True)
+    (tmp_path / "root" / "worker" / "metadata_v2.db").write_bytes(b"")
+    command = f"{sys.executable} -m buildkit_client {words.format(root=tmp_path / 'root')}"
+    done = subprocess.run(
+        ["sh", "-c", f"exec {command} >&- < x.llb"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (1, "error: standard output is closed\n")
+
+
+def test_a_mistake_is_told_where_standard_output_is_closed(tmp_path: Path) -> None:
+    script = f"exec {sys.executable} -m buildkit_client --nope >&-"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: flag provided but not defined: -nope"
+
+
+def test_no_file_takes_the_number_of_a_closed_stream() -> None:
+    code = (
+        "import os, sys\n"
+        "from buildkit_client.cli.console import prepare_streams\n"
+        "prepare_streams()\n"
+        "numbers = [os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno(), sys.stderr.fileno()]\n"
+        "sys.stderr.write('lost')\n"
+        "sys.exit(numbers != [3, 0, 2] or sys.stdout is not None or sys.stdin.read() != '')\n"
+    )
+    script = 'exec "$0" -c "$1" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", script, sys.executable, code], timeout=30, check=False).returncode == 0
+
+
 def test_help_loads_neither_grpc_nor_protobuf() -> None:
     script = (
         "import sys; from buildkit_client.cli.app import main; "
@@ -222,26 +269,6 @@ def test_help_loads_neither_grpc_nor_protobuf() -> None:
     loaded = set(done.stderr.split())
     assert "buildkit_client.cli.app" in loaded
     assert not loaded & {"grpc", "google.protobuf", "urllib3", "argparse", "asyncio", "buildkit_client.progress"}
-
-
-def test_metadata_is_written_as_the_reference_writes_it() -> None:
-    metadata = {"b": "<x>", "a": {"z": 1, "y": ["&"]}}
-    assert metadata_json(metadata) == (
-        '{\n  "a": {\n    "z": 1,\n    "y": [\n      "\\u0026"\n    ]\n  },\n  "b": "\\u003cx\\u003e"\n}'
-    )
-
-
-def test_a_file_appears_whole(tmp_path: Path) -> None:
-    target = tmp_path / "x"
-    write_whole(target, "é")
-    write_whole(target, "two")
-    assert target.read_text() == "two"
-    umask = os.umask(0)
-    os.umask(umask)
-    assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~umask
-    assert list(tmp_path.iterdir()) == [target]
-    with pytest.raises(OSError, match="nope"):
-        write_whole(tmp_path / "nope" / "x", "text")
 
 
 def test_cache_metrics() -> None:
@@ -270,3 +297,15 @@ def test_cache_metrics() -> None:
         "miss": 1,
         "client_duration_ms": 1234,
     }
+
+
+def test_standard_output_is_utf_8_in_every_locale() -> None:
+    code = (
+        "from buildkit_client.cli.console import prepare_streams, write_out\n"
+        "prepare_streams()\n"
+        "write_out('snow \\u2603 \\udcff')\n"
+    )
+    for encoding in ("latin-1", "ascii", "utf-8"):
+        environ = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, timeout=30, check=False)
+        assert (done.stdout, done.stderr) == ("snow \u2603 ".encode() + b"\xff", b""), encoding

@@ -70,7 +70,9 @@ def test_integers(text: str, value: int) -> None:
     assert parse_int(text) == value
 
 
-@pytest.mark.parametrize(("text", "value"), [("1", 1.0), (".5", 0.5), ("-2.", -2.0), ("1e3", 1000.0)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("1", 1.0), (".5", 0.5), ("-2.", -2.0), ("1e3", 1000.0), ("1_000", 1000.0), ("0x10p1", 32.0)]
+)
 def test_numbers(text: str, value: float) -> None:
     assert parse_float(text) == value
 
@@ -101,9 +103,15 @@ def test_durations(text: str, value: int) -> None:
         (parse_float, "", 'strconv.ParseFloat: parsing "": invalid syntax'),
         (parse_duration, "x", 'time: invalid duration "x"'),
         (parse_duration, "", 'time: invalid duration ""'),
-        (parse_duration, "5", 'time: invalid duration "5"'),
+        (parse_float, "1e999", 'strconv.ParseFloat: parsing "1e999": value out of range'),
+        (parse_float, "1__0", 'strconv.ParseFloat: parsing "1__0": invalid syntax'),
+        (parse_duration, "5", 'time: missing unit in duration "5"'),
+        (parse_duration, "1h5", 'time: missing unit in duration "1h5"'),
+        (parse_duration, "3d", 'time: unknown unit "d" in duration "3d"'),
         (parse_duration, ".s", 'time: invalid duration ".s"'),
-        (parse_duration, "1h ", 'time: invalid duration "1h "'),
+        (parse_duration, "1..5s", 'time: missing unit in duration "1..5s"'),
+        (parse_duration, "1h ", 'time: unknown unit "h " in duration "1h "'),
+        (parse_duration, "9999999h", 'time: invalid duration "9999999h"'),
     ],
 )
 def test_what_is_no_such_value(parse: object, text: str, error: str) -> None:

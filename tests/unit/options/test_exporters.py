@@ -209,3 +209,16 @@ def test_a_destination_may_be_a_text():
     assert LocalExporter(dest="out").output == OutputDirectory(Path("out"))
     assert TarExporter(dest="out.tar").output == OutputFile(Path("out.tar"))
     assert OciExporter(dest="out.tar").output == OutputFile(Path("out.tar"))
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker", "local", "tar"])
+def test_a_raw_exporter_that_sends_needs_a_place_for_it(kind: str) -> None:
+    with pytest.raises(OptionError, match="nothing takes it"):
+        RawExporter(kind).to_attrs()
+    assert RawExporter(kind, output=OutputDirectory(DEST)).to_attrs() == {}
+    assert RawExporter(kind, unchecked=True).to_attrs() == {}
+
+
+def test_a_raw_exporter_that_sends_nothing_takes_no_place() -> None:
+    with pytest.raises(OptionError, match="sends nothing to us"):
+        RawExporter("image", output=OutputDirectory(DEST)).to_attrs()

@@ -2,7 +2,7 @@ import pytest
 
 from buildkit_client._proto import secrets_pb2
 from buildkit_client.errors import OptionError, SecretError
-from buildkit_client.options.secrets import SecretCallback, SecretFile, SecretValue
+from buildkit_client.options.secrets import SecretCallback, SecretEnv, SecretFile, SecretValue
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.session.call import RpcError
 from buildkit_client.session.secrets import GET_SECRET, MAX_SECRET_BYTES, SecretsService
@@ -123,3 +123,20 @@ def test_a_value_that_is_text_is_told():
     service = SecretsService({"token": SecretCallback(lambda: "canary")})
     with pytest.raises(RpcError, match="is no bytes"):
         get(service, "token")
+
+
+def test_a_variable_is_read_when_a_step_asks(monkeypatch):
+    monkeypatch.setenv("TOKEN", "first")
+    service = SecretsService({"token": SecretEnv("TOKEN"), "empty": SecretEnv("EMPTY")})
+    monkeypatch.setenv("EMPTY", "")
+    service.check()
+    monkeypatch.setenv("TOKEN", "caf\udce9")  # bytes that are no UTF-8
+    assert get(service, "token") == b"caf\xe9"
+    assert get(service, "empty") == b""
+
+
+def test_a_variable_that_is_not_set(monkeypatch):
+    monkeypatch.delenv("TOKEN", raising=False)
+    with pytest.raises(SecretError) as caught:
+        SecretsService({"token": SecretEnv("TOKEN")}).check()
+    assert "'TOKEN'" in caught.value.why

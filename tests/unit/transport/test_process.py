@@ -141,14 +141,13 @@ def is_gone(pid):
     return False
 
 
-def test_a_command_ends_by_itself_with_its_connection():
+def test_a_command_ends_by_itself_with_its_connection(monkeypatch):
+    monkeypatch.setattr(process_module, "_GOODBYE_S", 60.0)
     carried = python("import os,sys; print(os.getpid(), flush=True); sys.stdin.read(); os._exit(0)")
     pid = pid_of(carried)
-    started = time.monotonic()
     carried.near.close()
-    assert carried.ended() is None
+    assert carried.ended() is None  # within less than a minute
     assert is_gone(pid)
-    assert time.monotonic() - started < 0.9
 
 
 @pytest.mark.parametrize("handler", ["SIG_DFL", "SIG_IGN"])
@@ -197,7 +196,7 @@ def test_what_a_command_prints_instead_of_http2_is_found_out():
     assert "login script" in failure.hint
 
 
-def test_a_command_that_never_stops_printing_is_not_read_to_the_end(tmp_path):
+def test_a_command_that_never_stops_printing_is_not_read_to_the_end(tmp_path, monkeypatch):
     """It is run once more to see what it prints; a machine that is not ours could fill our memory with that."""
     count = tmp_path / "count"
     code = f"""
@@ -210,11 +209,12 @@ while True:
         file.write(str(total))
 """
     carrier = CommandCarrier((sys.executable, "-c", code))
+    monkeypatch.setattr(process_module, "_PROBE_S", 60.0)
     started = time.monotonic()
     failure = carrier.unanswered()
     assert "printed something else than HTTP/2: Welcome! Welcome!" in failure.why
     assert len(failure.why) < 2 * STDERR_BYTES + len(code)
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30
     assert int(count.read_text() or "0" if count.exists() else "0") < 1 << 20
 
 
