@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 DEFAULT_ADDRESS = "unix:///run/buildkit/buildkitd.sock"
 """Where buildkitd listens when nothing else is said."""
 
+_DOCKERFILES = 'type==source.local,description~="for dockerfile"'  # source/local/source.go: local source for <name>
+
 
 def connect(rack: Rack, *, buildkit_host: str, start_local: Callable[[], str] | None = None) -> Client:
     """Return a client of the first of the rack's builders that answers.
@@ -75,12 +77,14 @@ def _reach(rack: Rack, address: str) -> Client:
 
 
 def is_new(client: Client) -> bool:
-    """Tell whether a builder holds no folder of any build: it is new, or all its cache was pruned.
+    """Tell whether a builder holds no Dockerfile of any build: it is new, or all its cache was pruned.
+
+    The builder measures what it lists, which takes time for large folders; a Dockerfile's is a small one.
 
     Raises:
         BuildKitError: It does not answer.
     """
-    return not client.disk_usage(["type==source.local"])
+    return not client.disk_usage([_DOCKERFILES])
 
 
 def credentials(

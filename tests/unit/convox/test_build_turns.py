@@ -106,7 +106,7 @@ def test_one_after_the_other_while_all_comes_from_caches(rig: Rig, builder: Buil
     record = Record()
     builder.scripts = scripts(record)
     rig.run()
-    assert builder.asked == [["type==source.local"]]
+    assert builder.asked == [['type==source.local,description~="for dockerfile"']]
     assert record.order == ["web", "api", "cron"]
     assert record.beside == {"web": set(), "api": set(), "cron": set()}
 
