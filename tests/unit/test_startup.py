@@ -67,3 +67,75 @@ else:
     raise AssertionError
 """
     loaded(code + "0")
+
+
+DATACLASSES = """
+import copy, dataclasses, inspect, pickle
+from dataclasses import dataclass, field, replace
+
+def refuses(call):
+    try:
+        call()
+    except (dataclasses.FrozenInstanceError, TypeError) as exc:
+        return f"{type(exc).__name__}: {exc}"
+    raise AssertionError("accepted")
+
+@dataclass(frozen=True, slots=True, order=True)
+class Point:
+    "A point."
+    x: int
+    y: int = 0
+    tags: list = field(default_factory=list, compare=False)
+    secret: str = field(default="s", repr=False)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named(Point):
+    "A point with a name."
+    name: str
+    def __post_init__(self):
+        object.__setattr__(self, "secret", self.name.upper())
+
+@dataclass
+class Plain:
+    "A plain one."
+    a: int
+
+def look():
+    p, n, plain = Point(1), Named(x=1, name="n"), Plain(3)
+    plain.a = 4
+    yield repr(p), repr(n), repr(plain)
+    yield p == Point(1, tags=[1]), p != Point(2), p < Point(2), hash(p) == hash(Point(1)), plain == Plain(4), n == p
+    yield n.secret, replace(n, name="m").secret, dataclasses.asdict(n), [f.name for f in dataclasses.fields(Named)]
+    yield copy.copy(n) == n, copy.deepcopy(p) == p, pickle.loads(pickle.dumps(n)) == n
+    yield refuses(lambda: setattr(p, "x", 2)), refuses(lambda: delattr(n, "name")), refuses(lambda: Plain())
+    yield refuses(lambda: hash(plain)), str(inspect.signature(Named)), Point.__init__.__qualname__, Point.__match_args__
+    match p:
+        case Point(x, y):
+            yield x, y
+for line in look():
+    print(line)
+"""
+
+
+def test_methods_of_dataclasses_that_are_made_late_do_the_same() -> None:
+    def run(code: str) -> str:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    usual = run(DATACLASSES)
+    assert usual.count("\n") == 7
+    late = run("from buildkit_client.startup import lean_imports\nwith lean_imports(): pass\n" + DATACLASSES)
+    assert late == usual
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="Python compiles all methods of a class at once")
+def test_methods_of_dataclasses_are_not_made_before_they_are_used() -> None:
+    code = """
+from buildkit_client.startup import lean_imports
+with lean_imports():
+    from buildkit_client.options import DockerfileFrontend as Frontend
+waits = lambda name: type(vars(Frontend)[name]).__name__ == "_Late"
+assert waits("__init__") and waits("__eq__")
+Frontend()
+assert not waits("__init__") and waits("__eq__")
+"""
+    loaded(code + "0")
