@@ -91,6 +91,7 @@ def import_image(
     from convox.manifest import load_manifest  # noqa: PLC0415 (not needed by every command)
     from convox.store.new_records import complete_build  # noqa: PLC0415 (not needed by every command)
 
+    Reference.parse(source)  # what was typed comes before what lies in files
     latest = site.store.latest_release(site.app)
     manifest = load_manifest(manifest_path, {} if latest is None else latest.environment)
     services = _services_by_image(manifest, source)

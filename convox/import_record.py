@@ -94,6 +94,9 @@ def _end_failed(site: ImportSite, build: Build, exc: BaseException, names: Itera
     reason = "cancelled" if isinstance(exc, KeyboardInterrupt) else str(exc) or type(exc).__name__
     reason = scrub(f"{reason}: {why}" if why else reason, site.secrets)
     with contextlib.suppress(ConvoxError, BuildKitError):
+        if not site.store.get_build(build.app, build.id).status.is_final:
+            with contextlib.suppress(ConvoxError):
+                site.store.append_log(build.app, build.id, f"ERROR: {reason}\n".encode("utf-8", "surrogateescape"))
         # An interrupt may come when the build is complete: then this refuses, and the images keep their names.
         site.store.update_build(build.app, build.id, status=BuildStatus.FAILED, reason=reason, ended=now())
         site.target.withdraw(names)

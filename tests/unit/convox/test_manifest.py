@@ -237,7 +237,8 @@ def test_a_required_name_without_a_value_is_an_error() -> None:
         "service web declares without a value: A at convox.yml:5, B at convox.yml:1; other services also require Z"
     )
     assert exc.hint == (
-        "give a value with convox env set A=VALUE or --build-args A=VALUE, or a default in convox.yml: A=default"
+        "give a value with convox env set A=VALUE, or a default in convox.yml: A=default; "
+        "convox build also takes --build-args A=VALUE"
     )
 
 
