@@ -206,9 +206,9 @@ def test_values_may_not_grow_without_end() -> None:
 
 
 def test_half_a_reference_repeated_is_read_in_one_pass() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert interpolate("${" * 300_000, {})[0] == "${" * 300_000
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_value_that_is_no_text_is_refused() -> None:
@@ -456,9 +456,9 @@ def test_aliases_that_expand_without_end() -> None:
 
 def test_merges_that_take_without_end() -> None:
     base = "b: &b {" + ", ".join(f"k{index}: 1" for index in range(3000)) + "}\n"
-    started = time.monotonic()
+    started = time.process_time()
     assert "excessive aliasing" in str(error(base + "".join(f"m{index}: {{<<: [*b, *b]}}\n" for index in range(3000))))
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3
 
 
 @pytest.mark.parametrize("unit", ["[", "{a: ", "[{a: "])
