@@ -101,6 +101,17 @@ class TestImageFacts:
         ]
         assert facts.size_bytes == sum(len(gzip.compress(data, mtime=0)) for data in layers)
 
+    def test_several_arguments_on_one_line(self, images: Images) -> None:
+        history = [
+            ("ARG FLAVOUR=dark vanilla COLOR NPM_TOKEN=canary token LAST", False),
+            ("RUN |4 FLAVOUR=dark vanilla COLOR= NPM_TOKEN=canary token LAST= /bin/bash -c make # buildkit", True),
+        ]
+        facts = read_image_facts(images.layout, images.image(layers=[b"made"], history=history, env=[]))
+        expected = {"FLAVOUR": "dark vanilla", "COLOR": "", "NPM_TOKEN": "canary token", "LAST": ""}
+        assert dict(facts.args) == expected
+        [layer] = facts.layers
+        assert layer.command == "RUN |4 FLAVOUR=dark vanilla COLOR= NPM_TOKEN=*** LAST= /bin/bash -c make"
+
     def test_platforms_and_attestations(self, images: Images) -> None:
         one, two = (
             images.image(layers=[b"shared", arch.encode()], history=[], env=[f"ARCH={arch}"], arch=arch)
