@@ -174,9 +174,13 @@ def test_any_bytes_are_a_log(data: bytes) -> None:
 class TestDiff:
     @pytest.fixture
     def diff(self, store: Store, images: Images) -> BuildDiff:
-        old = images.image(layers=[b"base", b"ci"], history=HISTORY[:5], env=["A=1", "API_KEY=canary-key"])
+        old = images.image(
+            layers=[b"base", b"ci"], history=HISTORY[:5], env=["A=1", "API_KEY=canary-key", "URL=//canary-0/"]
+        )
         changed = [*HISTORY[:1], ("ARG VERSION=2", False), *HISTORY[2:5]]
-        new = images.image(layers=[b"base", b"ci two"], history=changed, env=["A=2", "B=x", "API_KEY=canary-other"])
+        new = images.image(
+            layers=[b"base", b"ci two"], history=changed, env=["A=2", "B=x", "API_KEY=canary-other", "URL=//canary-1/"]
+        )
         repository = "localhost/app"
         builds = []
         for number, (digests, manifest) in enumerate(
@@ -217,7 +221,12 @@ class TestDiff:
         web = diff.services[1]
         assert web.bases == [Change("node:20", "node:20@sha256:bb", "node:20@sha256:aa")]
         assert web.args == [Change("VERSION", "1 2", "2")]
-        assert web.env == [Change("A", "1", "2"), Change("API_KEY", "****", "****"), Change("B", None, "x")]
+        assert web.env == [
+            Change("A", "1", "2"),
+            Change("API_KEY", "****", "****"),
+            Change("B", None, "x"),
+            Change("URL", "//***/", "//***/"),  # the app's environment has what is hidden there
+        ]
         assert [layer.command for layer in web.added_layers] == ["RUN npm ci"]
         assert [layer.command for layer in web.removed_layers] == ["RUN npm ci"]
         assert [(one.steps, one.cached) for one in web.steps] == [(1, 0), (1, 1)]
@@ -244,6 +253,7 @@ class TestDiff:
             "  env   ~ A: 1 -> 2\n"
             "  env   ~ API_KEY: **** -> ****\n"
             "  env   + B=x\n"
+            "  env   ~ URL: //***/ -> //***/\n"
             "  layer -    22B  RUN npm ci\n"
             "  layer +    26B  RUN npm ci\n"
         ) in text

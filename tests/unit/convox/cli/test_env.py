@@ -143,3 +143,13 @@ def test_an_app_whose_build_was_left_behind_is_deleted(config_path: Path) -> Non
     store.close()
     # Of another host nothing can be told, so its builds count as running.
     assert run("apps", "delete", "web").code == 1
+
+
+def test_a_plan_hides_values_of_the_environment_wherever_they_are_put(config_path: Path) -> None:
+    Path("convox.yml").write_text("services: {web: {build: {args: ['LABEL=x-${PLACE}', 'NEAR=${PLACE}']}}}\n")
+    Path("Dockerfile").write_text("FROM scratch\nARG LABEL NEAR PLACE\n")
+    assert run("env", "set", "PLACE=canary-place").code == 0
+    shown = run("build", "--print").stdout
+    assert b"LABEL=x-***\n" in shown
+    assert b"NEAR=***\n" in shown
+    assert b"canary" not in shown + run("build", "--print", "--output", "json").stdout
