@@ -12,7 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from convox.build_args import looks_secret
 from convox.import_record import ImportSite, import_record
+from convox.masking import secret_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,7 +95,9 @@ def import_image(
 
     Reference.parse(source)  # what was typed comes before what lies in files
     latest = site.store.latest_release(site.app)
-    manifest = load_manifest(manifest_path, {} if latest is None else latest.environment)
+    env = {} if latest is None else latest.environment
+    site.secrets.extend(secret_values(env, is_secret=looks_secret))  # errors quote the manifest with its values
+    manifest = load_manifest(manifest_path, env)
     services = _services_by_image(manifest, source)
     references = {image: Reference.parse(image) for image in services}
     with ExitStack() as stack:
