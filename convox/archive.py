@@ -25,8 +25,10 @@ from convox.archive_kept import Kept, keep, read_kept
 from convox.archive_part import DamagedPartError, EarlierPart
 from convox.archive_reader import LOG_NAME, ReadExport, read_export
 from convox.archive_record import MAX_RELEASES, RECORD_NAME, RELEASES_NAME, record_bytes, releases_bytes
+from convox.build_args import looks_secret
 from convox.errors import ArchiveError, ManifestError, UsageError
 from convox.import_record import ImportSite, import_record
+from convox.masking import secret_values
 from convox.models import Build, BuildStatus, Release
 
 if TYPE_CHECKING:
@@ -160,7 +162,9 @@ def import_build(stream: ByteReader, site: ImportSite) -> tuple[Build, Release]:
 
     with read_export(stream, site.target) as export:
         latest = site.store.latest_release(site.app)
-        _check_services(export, {} if latest is None else latest.environment)
+        env = {} if latest is None else latest.environment
+        site.secrets.extend(secret_values(env, is_secret=looks_secret))  # errors quote the manifest with its values
+        _check_services(export, env)
         record = export.record
         with import_record(
             site,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from convox.build_args import looks_secret
 from convox.errors import NotFoundError
 from convox.image_facts import ImageFacts
 from convox.log_facts import LogFacts, read_log_facts
+from convox.masking import mask, secret_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -209,6 +210,9 @@ def _diff_service(name: str, before: _Side, after: _Side) -> ServiceDiff:
         added = [layer for layer in second.layers if layer.digest not in layers[0]]
     else:
         env, args, removed, added = [], [], [], []
+    secrets = [value for one in (before, after) for value in secret_values(one.environment or {})]
+    for values in (first.env, first.args, second.env, second.args):
+        secrets += secret_values(values, is_secret=looks_secret)
     return ServiceDiff(
         name=name,
         state=state,
@@ -216,10 +220,10 @@ def _diff_service(name: str, before: _Side, after: _Side) -> ServiceDiff:
         sizes=(known[0].size_bytes if known[0] else None, known[1].size_bytes if known[1] else None),
         steps=logs,
         bases=_base_changes(logs[0].bases, logs[1].bases) if logs[0].bases and logs[1].bases else (),
-        env=_hide_secrets(env),
-        args=_hide_secrets(args),
-        removed_layers=removed,
-        added_layers=added,
+        env=_hide_secrets(env, secrets),
+        args=_hide_secrets(args, secrets),
+        removed_layers=[replace(layer, command=mask(layer.command, secrets)) for layer in removed],
+        added_layers=[replace(layer, command=mask(layer.command, secrets)) for layer in added],
         notes=notes,
     )
 
@@ -240,8 +244,14 @@ def _base_changes(before: Iterable[str], after: Iterable[str]) -> list[Change]:
     return _changes(old, new)
 
 
-def _hide_secrets(changes: Iterable[Change]) -> list[Change]:
-    return [_hidden(change) if looks_secret(change.name) else change for change in changes]
+def _hide_secrets(changes: Iterable[Change], secrets: Sequence[str]) -> list[Change]:
+    def shown(value: str | None) -> str | None:
+        return None if value is None else mask(value, secrets)
+
+    return [
+        _hidden(change) if looks_secret(change.name) else Change(change.name, shown(change.before), shown(change.after))
+        for change in changes
+    ]
 
 
 def _environment_changes(before: _Side, after: _Side) -> list[Change]:

@@ -22,6 +22,7 @@ from convox.build_jobs import ImageJob, solve_all
 from convox.build_log import LogTee
 from convox.builder import is_new
 from convox.errors import BuildError, ConvoxError
+from convox.masking import secret_values
 from convox.models import Build, BuildStatus, Release, new_build_id, now
 from convox.source import describe_source
 
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from convox.manifest import Manifest
     from convox.plan import Plan, PlannedImage
     from convox.store import Store
-
-_MIN_SECRET_ARG = 8  # a shorter one may well be a word that every log has
 
 
 class Reporter(Protocol):
@@ -90,6 +89,11 @@ class BuildRequest:
     is_development: bool = False
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     flags: str = ""
+
+    def secret_values(self, env: Mapping[str, str]) -> list[str]:
+        """Return the values that are secrets by their name, of the app's environment and of the build arguments."""
+        given = dict(item.partition("=")[::2] for item in self.build_args)
+        return [value for values in (env, given) for value in secret_values(values, is_secret=looks_secret)]
 
     def log_command(self, build_id: str) -> str:
         """Return the command that shows the log of this build."""
@@ -265,6 +269,8 @@ class _Run:
         )
         latest = site.store.latest_release(request.app)
         env = latest.environment if latest is not None else {}
+        # The manifest gets these values wherever it asks for them, and its errors quote what it says then.
+        site.secrets.extend(request.secret_values(env))
         with self._reporter.step("Packaging source"):
             manifest, plan = plan_build(
                 request,
@@ -387,9 +393,4 @@ class _Run:
 
 def _secret_args(plan: Plan) -> list[str]:
     """Return the values of build arguments that are secrets by their name: the builder shows commands with them."""
-    return [
-        value
-        for image in plan.images
-        for name, value in image.build_args.items()
-        if looks_secret(name) and len(value) >= _MIN_SECRET_ARG
-    ]
+    return [value for image in plan.images for value in secret_values(image.build_args, is_secret=looks_secret)]

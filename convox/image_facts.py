@@ -13,7 +13,7 @@ from convox.build_args import looks_secret
 from convox.masking import mask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from buildkit_client.oci import Descriptor, Digest, ImageConfig
 
@@ -22,7 +22,8 @@ MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
 _CONFIG = re.compile(r"\.config\.|\.container\.image\.")  # of OCI, and of docker
 _RUN = re.compile(r"^RUN (?:\|\d+ .*? )?/bin/sh -c ", re.DOTALL)
-_ARG = re.compile(r"ARG ([A-Za-z_][A-Za-z0-9_]*)(?:=(.*))?", re.DOTALL)
+_UNSET = re.compile(r" ([A-Za-z_][A-Za-z0-9_]*)=(?= )")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class ImageBlobs(Protocol):
@@ -145,11 +146,30 @@ def _layer_commands(config: ImageConfig) -> Iterator[str]:
 
 
 def _args(config: ImageConfig) -> dict[str, str]:
+    entries = list(_history(config))
+    unset = {name for command, _ in entries if command.startswith("RUN |") for name in _UNSET.findall(command)}
     found: dict[str, str] = {}
-    for command, is_layer in _history(config):
-        if not is_layer and (match := _ARG.fullmatch(command)) is not None:
-            found[match[1]] = match[2] or ""
+    for command, is_layer in entries:
+        if not is_layer and command.startswith("ARG "):
+            found |= _arg_values(command.removeprefix("ARG "), unset)
     return found
+
+
+def _arg_values(text: str, unset: Collection[str]) -> dict[str, str]:
+    """Return the arguments that one line of a Dockerfile declares, as its history has them: values without quotes.
+
+    A word with ``=`` begins another argument, though it may belong to the value before it: it may also be a secret.
+    One without does when a RUN tells that it has no value.
+    """
+    found: dict[str, list[str]] = {}
+    words: list[str] = []
+    for word in text.split(" "):
+        key, equals, value = word.partition("=")
+        if _NAME.fullmatch(key) and (equals or not found or key in unset):
+            found[key] = words = [value]
+        else:
+            words.append(word)
+    return {name: " ".join(values) for name, values in found.items()}
 
 
 def _pairs(items: Iterable[str]) -> dict[str, str]:

@@ -12,7 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from convox.build_args import looks_secret
 from convox.import_record import ImportSite, import_record
+from convox.masking import secret_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,8 +93,11 @@ def import_image(
     from convox.manifest import load_manifest  # noqa: PLC0415 (not needed by every command)
     from convox.store.new_records import complete_build  # noqa: PLC0415 (not needed by every command)
 
+    Reference.parse(source)  # what was typed comes before what lies in files
     latest = site.store.latest_release(site.app)
-    manifest = load_manifest(manifest_path, {} if latest is None else latest.environment)
+    env = {} if latest is None else latest.environment
+    site.secrets.extend(secret_values(env, is_secret=looks_secret))  # errors quote the manifest with its values
+    manifest = load_manifest(manifest_path, env)
     services = _services_by_image(manifest, source)
     references = {image: Reference.parse(image) for image in services}
     with ExitStack() as stack:

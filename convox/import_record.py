@@ -10,7 +10,7 @@ from convox.errors import ConvoxError
 from convox.models import Build, BuildStatus, new_build_id, now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from convox.archive_images import ImageTarget
     from convox.store import Store
@@ -25,14 +25,14 @@ class ImportSite:
         store: Takes the records.
         repository: What tags of the app's images begin with, before the colon.
         target: Takes the images.
-        secrets: Values that must not be kept.
+        secrets: Values that must not be shown or kept; an import adds those that it finds.
     """
 
     app: str
     store: Store
     repository: str
     target: ImageTarget
-    secrets: Sequence[str] = field(default=(), repr=False)
+    secrets: list[str] = field(default_factory=list, repr=False)
 
 
 @contextlib.contextmanager
@@ -94,6 +94,9 @@ def _end_failed(site: ImportSite, build: Build, exc: BaseException, names: Itera
     reason = "cancelled" if isinstance(exc, KeyboardInterrupt) else str(exc) or type(exc).__name__
     reason = scrub(f"{reason}: {why}" if why else reason, site.secrets)
     with contextlib.suppress(ConvoxError, BuildKitError):
+        if not site.store.get_build(build.app, build.id).status.is_final:
+            with contextlib.suppress(ConvoxError):
+                site.store.append_log(build.app, build.id, f"ERROR: {reason}\n".encode("utf-8", "surrogateescape"))
         # An interrupt may come when the build is complete: then this refuses, and the images keep their names.
         site.store.update_build(build.app, build.id, status=BuildStatus.FAILED, reason=reason, ended=now())
         site.target.withdraw(names)

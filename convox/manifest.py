@@ -318,8 +318,8 @@ def _check_environment(
     raise ManifestError(
         f"required env: {', '.join(first)}",
         why=f"service {failing[0][0].name} declares without a value: {where}{also}",
-        hint=f"give a value with convox env set {first[0]}=VALUE or --build-args {first[0]}=VALUE, "
-        f"or a default in {name}: {first[0]}=default",
+        hint=f"give a value with convox env set {first[0]}=VALUE, or a default in {name}: {first[0]}=default; "
+        f"convox build also takes --build-args {first[0]}=VALUE",
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 MASK = "***"
 """What is shown in place of a secret."""
@@ -96,6 +96,19 @@ def mask(text: str, secrets: Iterable[str]) -> str:
     writer.write(text.encode("utf-8", "surrogateescape"))
     writer.flush()
     return b"".join(out).decode("utf-8", "surrogateescape")
+
+
+def secret_values(
+    values: Mapping[str, str], *, is_secret: Callable[[str], bool] = lambda _: True, least: int = 8
+) -> list[str]:
+    """Return the values to hide of an environment or of build arguments.
+
+    Args:
+        values: By name.
+        is_secret: Says of a name whether its value is one.
+        least: Characters of the shortest one; a shorter one may well be a word that every text has.
+    """
+    return [value for name, value in values.items() if len(value) >= least and is_secret(name)]
 
 
 def _needles(secrets: Iterable[str]) -> list[bytes]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from convox.build_args import looks_secret
 from convox.build_flags import caches_of
+from convox.masking import mask, secret_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -155,6 +156,7 @@ def _view_image(
     imports, exports = images.caches(image)
     cache_from = [*caches_of(request.cache_from, image.services), *imports] if request.is_cached else []
     cache_to = [*caches_of(request.cache_to, image.services), *exports]
+    secrets = secret_values(env) + secret_values(image.build_args, is_secret=looks_secret)
     return ImageView(
         services=image.services,
         image=image.image,
@@ -163,7 +165,7 @@ def _view_image(
         target=image.target,
         platforms=platforms,
         args={
-            name: MASK if looks_secret(name) or env.get(name) == value else value
+            name: MASK if looks_secret(name) or env.get(name) == value else mask(value, secrets)
             for name, value in image.build_args.items()
         },
         tags=image.tags,

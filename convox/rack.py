@@ -10,6 +10,7 @@ Reference: convox/convox pkg/rack/rack.go, List, Match, Switch and Current; pkg/
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import re
 import secrets
@@ -34,6 +35,14 @@ LOCAL_REGISTRY = "localhost"
 """Stands for the registry in the names of images that are in no registry."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
+_ELSEWHERE = "name a folder that you can write to with CONVOX_CONFIG"
+_HINTS = {
+    errno.EACCES: _ELSEWHERE,
+    errno.EDQUOT: "free some space on that disk",
+    errno.ENOSPC: "free some space on that disk",
+    errno.EPERM: _ELSEWHERE,
+    errno.EROFS: _ELSEWHERE,
+}
 _MAX_PARAMS_BYTES = 1024 * 1024
 
 
@@ -345,4 +354,4 @@ def _failing(what: str) -> Iterator[None]:
         yield
     except OSError as exc:
         where = f": {exc.filename}" if exc.filename else ""
-        raise RackError(what, why=f"{exc.strerror or exc}{where}") from exc
+        raise RackError(what, why=f"{exc.strerror or exc}{where}", hint=_HINTS.get(exc.errno or 0, "")) from exc

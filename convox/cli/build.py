@@ -160,6 +160,7 @@ def _print_plan(
 
     latest = records.store.latest_release(records.app)
     env = latest.environment if latest is not None else {}
+    cx.secrets += request.secret_values(env)
     manifest, plan = plan_build(
         request,
         rack=records.rack.name,

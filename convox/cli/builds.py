@@ -47,6 +47,7 @@ def list_builds(
 ) -> None:
     """List builds."""
     from convox.output.times import ago, elapsed  # noqa: PLC0415
+    from convox.store.abandoned import fail_abandoned_builds  # noqa: PLC0415
 
     cx: CliContext = ctx.obj
     count = read_count(limit, "-l, --limit")
@@ -56,6 +57,8 @@ def list_builds(
 
         def show() -> None:
             records.store.get_app(records.app)
+            if seconds:  # a build may be killed while it is watched
+                fail_abandoned_builds(records.store, records.app)
             builds = records.store.list_builds(records.app, limit=DEFAULT_LIMIT if count is None else count)
             if is_json:
                 cx.console.json([build.to_json() for build in builds])

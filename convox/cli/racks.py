@@ -287,7 +287,7 @@ def show_params(
 def set_params(
     ctx: typer.Context,
     *,
-    params: Annotated[list[str], typer.Argument(metavar="Key=Value")],
+    params: Annotated[list[str] | None, typer.Argument(metavar="Key=Value")] = None,
     rack: RackOption = None,
     force: Annotated[
         bool, typer.Option("-f", "--force", help="set params that are not known, and files that are not there")
@@ -306,7 +306,7 @@ def set_params(
     cx: CliContext = ctx.obj
     found = cx.current_rack(cx.settings_for(rack=rack))
     with cx.console.step("Updating parameters"):
-        given = parse_params(params)
+        given = parse_params(params or [])
         cx.hide_params(given)
         values = read_secret_values(given, cwd=cx.settings.cwd, stdin=cx.stdin)
         cx.hide_params(values)

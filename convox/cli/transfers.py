@@ -62,7 +62,7 @@ def export_build(
     file = None if file == "-" else file
     form = choose_format(file_format)
     kind = choose_compression(compression, file, form)
-    if file is None and console.is_terminal:
+    if file is None and (console.is_terminal or sys.stdout is None):  # None: the process was started without one
         raise UsageError("pipe this command into a file or specify --file")
     console.id_only = file is None
     with cx.records(app=app, rack=rack) as records:

@@ -98,7 +98,8 @@ class TestManifest:
                 "environment:\n  - DATABASE_URL\nservices:\n  web:\n    build: .\n",
                 "required env: DATABASE_URL",
                 "service web declares .*",
-                "give a value with convox env set DATABASE_URL=VALUE or --build-args DATABASE_URL=VALUE, .*",
+                "give a value with convox env set DATABASE_URL=VALUE, or .*; "
+                "convox build also takes --build-args DATABASE_URL=VALUE",
                 id="required env",
             ),
         ],

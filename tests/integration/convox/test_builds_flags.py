@@ -14,6 +14,7 @@ import pytest
 from convox.models import BuildStatus
 from tests.integration.convox.conftest import MakeApp
 from tests.integration.convox.harness import STEPS, Convox, outcome_of, steps_of
+from tests.support.own_buildkitd import OwnBuildkitd
 from tests.support.services import Services
 
 pytestmark = pytest.mark.services
@@ -223,6 +224,20 @@ class TestCaches:
         for service in ("web", "api"):
             assert f"importing cache manifest from {ref}:{service}" in log
             assert outcome_of(log, service, "RUN find /src | sort") == "CACHED"
+
+    def test_local_caches_of_two_images_of_one_folder(
+        self, convox: Convox, make_app: MakeApp, own_buildkitd: OwnBuildkitd, tmp_path: Path
+    ) -> None:
+        manifest = "services:\n  web:\n    build: .\n  api:\n    build:\n      manifest: Api\n"
+        folder = make_app("RUN echo web\n", manifest=manifest)
+        (folder / "Api").write_text((folder / "Dockerfile").read_text() + "RUN echo api\n")
+        convox.environ["BUILDKIT_HOST"] = own_buildkitd.address
+        place = f"{tmp_path}/cache/{{service}}"
+        convox.ok("build", str(folder), "-a", "app", "--cache-to", f"type=local,dest={place},mode=max")
+        own_buildkitd.prune_all()
+        log = convox.ok("build", str(folder), "-a", "app", "--cache-from", f"type=local,src={place}").log
+        for service in ("web", "api"):
+            assert outcome_of(log, service, f"RUN echo {service}") == "CACHED"
 
     def test_one_cache_for_two_images(self, convox: Convox, two_services: Path) -> None:
         result = convox.run("build", str(two_services), "-a", "app", "--cache-to", "type=registry,ref=r/x:y")

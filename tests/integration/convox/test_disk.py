@@ -140,6 +140,7 @@ def test_folder_that_may_not_be_written(convox: Convox, make_app: MakeApp, close
     assert result.stderr.count("ERROR: ") == 1
     assert str(folder) in result.stderr
     assert "ermission denied" in result.stderr or "readonly" in result.stderr
+    assert ("with CONVOX_CONFIG" in result.stderr) is (closed == "config")
     if closed in ("images", "logs"):
         record = convox.build("app")
         assert record.status is BuildStatus.FAILED

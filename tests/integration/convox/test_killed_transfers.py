@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,24 +33,27 @@ def export(tmp_path: Path) -> Path:
     return path
 
 
-def seconds_of(convox: Convox, *words: str) -> float:
+def kills(convox: Convox, *words: str) -> Iterator[int]:
+    """Run a command again and again, and kill it at random moments, one in each of equal parts of its life.
+
+    How long it lives is measured first, and again whenever it was over before it was killed: the first one may have
+    been slow because the machine was busy.
+
+    Yields:
+        Its exit code, -9 where it was killed.
+    """
     started = time.monotonic()
     convox.ok(*words)
-    return time.monotonic() - started
-
-
-def moments(seconds: float) -> list[float]:
-    """Return random moments in the life of a process that takes so long, one in each of equal parts of it."""
-    return [seconds * (number + random.random()) / KILLS for number in range(KILLS)]
-
-
-def kill_after(convox: Convox, seconds: float, *words: str) -> int:
-    """Run a command, and return its exit code: -9 where it was not over by then."""
-    process = convox.start(*words)
-    time.sleep(seconds)
-    process.kill()
-    process.communicate(timeout=20)
-    return process.returncode
+    seconds = time.monotonic() - started
+    for number in random.sample(range(KILLS), KILLS):
+        started = time.monotonic()
+        process = convox.start(*words)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds * (number + random.random()) / KILLS)
+            seconds = min(seconds, time.monotonic() - started)
+        process.kill()
+        process.communicate(timeout=20)
+        yield process.returncode
 
 
 def test_exports(convox: Convox, export: Path, tmp_path: Path) -> None:
@@ -56,15 +62,15 @@ def test_exports(convox: Convox, export: Path, tmp_path: Path) -> None:
     folder.mkdir()
     path = folder / "build.tgz"
     words = ("builds", "export", convox.build("app").id, "-a", "app", "-f", str(path))
-    seconds = seconds_of(convox, *words)
+    convox.ok(*words)
     whole = path.read_bytes()
     codes = []
-    for moment in moments(seconds):
-        path.unlink(missing_ok=True)
-        codes.append(kill_after(convox, moment, *words))
+    for code in kills(convox, *words):
+        codes.append(code)
         if path.exists():
             assert path.read_bytes() == whole
         assert len(list(folder.iterdir())) <= 1 + (not path.exists())
+        path.unlink(missing_ok=True)
     assert codes.count(-9) > KILLS // 2
     convox.ok(*words)
     assert path.read_bytes() == whole
@@ -73,8 +79,7 @@ def test_exports(convox: Convox, export: Path, tmp_path: Path) -> None:
 
 def test_imports(convox: Convox, export: Path) -> None:
     words = ("builds", "import", "-f", str(export), "-a", "app")
-    seconds = seconds_of(convox, *words)
-    codes = [kill_after(convox, moment, *words) for moment in moments(seconds)]
+    codes = list(kills(convox, *words))
     assert codes.count(-9) > KILLS // 2
     convox.ok("builds", "-a", "app")
     layout = ImageLayout(convox.layout_path)

@@ -264,10 +264,13 @@ def test_the_header_of_a_very_large_file(convox: Convox, tmp_path: Path) -> None
         file.write(tar_header("build.json", len(record)) + record + bytes(-len(record) % 512))
         file.write(tar_header("web.BAAAAAAAAAA.tar", 20 << 30))
         file.truncate(file.tell() + (20 << 30) + 1024)
-    started = time.monotonic()
-    shown = convox.ok("builds", "import", "--inspect", "-f", str(export)).stdout
-    assert time.monotonic() - started < 1
-    assert "Description  large\n" in shown
+    took = []
+    for _ in range(3):  # the quickest says what the command needs, the others how busy the machine is
+        started = time.monotonic()
+        shown = convox.ok("builds", "import", "--inspect", "-f", str(export)).stdout
+        took.append(time.monotonic() - started)
+        assert "Description  large\n" in shown
+    assert min(took) < 1
 
 
 def test_an_image_that_was_cut_off_is_fetched_from_there_on(services: Services, convox: Convox, tmp_path: Path) -> None:

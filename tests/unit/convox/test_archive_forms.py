@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -253,8 +254,13 @@ def test_an_import_that_fails_leaves_no_tag(tmp_path: Path, registry: FakeRegist
     with DiskRack(tmp_path / "two", registry=registry.host) as two:
         registry.faults.append(Fault("PUT", path, count=number - 1, delay_s=0.001))
         registry.faults.append(Fault("PUT", path, count=50, status=403))
+        before = set(threading.enumerate())
         with pytest.raises(RegistryError):
             two.take(data)
+        for thread in set(threading.enumerate()) - before:
+            if thread.name.startswith(("push-ahead-", "transfer-")):
+                thread.join(10)  # nobody waits for what still sends after an error
+                assert not thread.is_alive(), thread.name
         assert registry.tags == {}
         registry.faults.clear()
         registry.seen.clear()

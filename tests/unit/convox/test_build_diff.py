@@ -101,6 +101,17 @@ class TestImageFacts:
         ]
         assert facts.size_bytes == sum(len(gzip.compress(data, mtime=0)) for data in layers)
 
+    def test_several_arguments_on_one_line(self, images: Images) -> None:
+        history = [
+            ("ARG FLAVOUR=dark vanilla COLOR NPM_TOKEN=canary token LAST", False),
+            ("RUN |4 FLAVOUR=dark vanilla COLOR= NPM_TOKEN=canary token LAST= /bin/bash -c make # buildkit", True),
+        ]
+        facts = read_image_facts(images.layout, images.image(layers=[b"made"], history=history, env=[]))
+        expected = {"FLAVOUR": "dark vanilla", "COLOR": "", "NPM_TOKEN": "canary token", "LAST": ""}
+        assert dict(facts.args) == expected
+        [layer] = facts.layers
+        assert layer.command == "RUN |4 FLAVOUR=dark vanilla COLOR= NPM_TOKEN=*** LAST= /bin/bash -c make"
+
     def test_platforms_and_attestations(self, images: Images) -> None:
         one, two = (
             images.image(layers=[b"shared", arch.encode()], history=[], env=[f"ARCH={arch}"], arch=arch)
@@ -163,9 +174,13 @@ def test_any_bytes_are_a_log(data: bytes) -> None:
 class TestDiff:
     @pytest.fixture
     def diff(self, store: Store, images: Images) -> BuildDiff:
-        old = images.image(layers=[b"base", b"ci"], history=HISTORY[:5], env=["A=1", "API_KEY=canary-key"])
+        old = images.image(
+            layers=[b"base", b"ci"], history=HISTORY[:5], env=["A=1", "API_KEY=canary-key", "URL=//canary-0/"]
+        )
         changed = [*HISTORY[:1], ("ARG VERSION=2", False), *HISTORY[2:5]]
-        new = images.image(layers=[b"base", b"ci two"], history=changed, env=["A=2", "B=x", "API_KEY=canary-other"])
+        new = images.image(
+            layers=[b"base", b"ci two"], history=changed, env=["A=2", "B=x", "API_KEY=canary-other", "URL=//canary-1/"]
+        )
         repository = "localhost/app"
         builds = []
         for number, (digests, manifest) in enumerate(
@@ -206,7 +221,12 @@ class TestDiff:
         web = diff.services[1]
         assert web.bases == [Change("node:20", "node:20@sha256:bb", "node:20@sha256:aa")]
         assert web.args == [Change("VERSION", "1 2", "2")]
-        assert web.env == [Change("A", "1", "2"), Change("API_KEY", "****", "****"), Change("B", None, "x")]
+        assert web.env == [
+            Change("A", "1", "2"),
+            Change("API_KEY", "****", "****"),
+            Change("B", None, "x"),
+            Change("URL", "//***/", "//***/"),  # the app's environment has what is hidden there
+        ]
         assert [layer.command for layer in web.added_layers] == ["RUN npm ci"]
         assert [layer.command for layer in web.removed_layers] == ["RUN npm ci"]
         assert [(one.steps, one.cached) for one in web.steps] == [(1, 0), (1, 1)]
@@ -233,6 +253,7 @@ class TestDiff:
             "  env   ~ A: 1 -> 2\n"
             "  env   ~ API_KEY: **** -> ****\n"
             "  env   + B=x\n"
+            "  env   ~ URL: //***/ -> //***/\n"
             "  layer -    22B  RUN npm ci\n"
             "  layer +    26B  RUN npm ci\n"
         ) in text

@@ -206,9 +206,9 @@ def test_values_may_not_grow_without_end() -> None:
 
 
 def test_half_a_reference_repeated_is_read_in_one_pass() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert interpolate("${" * 300_000, {})[0] == "${" * 300_000
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_value_that_is_no_text_is_refused() -> None:
@@ -237,7 +237,8 @@ def test_a_required_name_without_a_value_is_an_error() -> None:
         "service web declares without a value: A at convox.yml:5, B at convox.yml:1; other services also require Z"
     )
     assert exc.hint == (
-        "give a value with convox env set A=VALUE or --build-args A=VALUE, or a default in convox.yml: A=default"
+        "give a value with convox env set A=VALUE, or a default in convox.yml: A=default; "
+        "convox build also takes --build-args A=VALUE"
     )
 
 
@@ -455,9 +456,9 @@ def test_aliases_that_expand_without_end() -> None:
 
 def test_merges_that_take_without_end() -> None:
     base = "b: &b {" + ", ".join(f"k{index}: 1" for index in range(3000)) + "}\n"
-    started = time.monotonic()
+    started = time.process_time()
     assert "excessive aliasing" in str(error(base + "".join(f"m{index}: {{<<: [*b, *b]}}\n" for index in range(3000))))
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3
 
 
 @pytest.mark.parametrize("unit", ["[", "{a: ", "[{a: "])

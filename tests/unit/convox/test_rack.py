@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -302,3 +304,17 @@ def test_defaults_are_those_of_the_provider(config: Path) -> None:
     assert idle == {"aws": "3600", "azure": "4", "do": ""}
     assert Rack(name="x", path=config, params={"provider": "do"}).param("registry_disk") == "50Gi"
     assert Rack(name="x", path=config).param("region") == ""
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_cannot_be_written_says_where_else(
+    config: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("convox.rack.make_private_folder", refuse)
+    with pytest.raises(RackError, match="cannot make rack local") as caught:
+        get_rack(config, "local")
+    assert caught.value.why == f"{os.strerror(number)}: {config / 'racks'}"
+    assert "CONVOX_CONFIG" in caught.value.hint

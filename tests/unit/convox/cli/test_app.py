@@ -24,7 +24,7 @@ from convox.models import Build, BuildStatus, Release
 from convox.rack import list_racks
 from convox.store.abandoned import ABANDONED_REASON
 from convox.store.logs import LogWriter
-from convox.store.process import current_process_id
+from convox.store.process import current_process_id, process_id
 from tests.support.convox_cli import NOW, add_records, open_local_store, run, run_on_terminal
 
 CONVOX = [sys.executable, "-c", "import sys; from convox.cli.app import main; sys.exit(main())"]
@@ -218,6 +218,27 @@ def test_builds_that_were_left_behind_are_shown_as_failed(config_path: Path) -> 
     [first, *_] = json.loads(run("builds", "--output", "json", "-l", "1").stdout)
     assert (first["id"], first["status"], first["reason"]) == ("BGONE", "failed", ABANDONED_REASON)
     assert run("builds", "logs", "BGONE").stdout == b"as far as it came\n"
+
+
+def test_a_build_that_is_killed_while_it_is_watched(config_path: Path) -> None:
+    store = open_local_store(config_path)
+    with start(["builds", "--watch", "1"]) as watcher, subprocess.Popen(["sleep", "600"]) as builder:
+        assert watcher.stdout is not None
+        build = Build(id="BRUN", app="web", status=BuildStatus.RUNNING, process=process_id(builder.pid), started=NOW)
+        store.create_build(build)
+        limit = threading.Timer(20, watcher.kill)
+        limit.start()
+        try:
+            assert any(line.startswith(b"BRUN  running ") for line in watcher.stdout)
+            builder.kill()
+            builder.wait()
+            assert any(line.startswith(b"BRUN  failed ") for line in watcher.stdout)
+        finally:
+            limit.cancel()
+            builder.kill()
+            watcher.kill()
+    assert store.get_build("web", "BRUN").reason == ABANDONED_REASON
+    store.close()
 
 
 def test_a_running_build_is_followed_from_another_process(config_path: Path) -> None:

@@ -143,3 +143,39 @@ def test_an_app_whose_build_was_left_behind_is_deleted(config_path: Path) -> Non
     store.close()
     # Of another host nothing can be told, so its builds count as running.
     assert run("apps", "delete", "web").code == 1
+
+
+def test_a_plan_hides_values_of_the_environment_wherever_they_are_put(config_path: Path) -> None:
+    Path("convox.yml").write_text("services: {web: {build: {args: ['LABEL=x-${PLACE}', 'NEAR=${PLACE}']}}}\n")
+    Path("Dockerfile").write_text("FROM scratch\nARG LABEL NEAR PLACE\n")
+    assert run("env", "set", "PLACE=canary-place").code == 0
+    shown = run("build", "--print").stdout
+    assert b"LABEL=x-***\n" in shown
+    assert b"NEAR=***\n" in shown
+    assert b"canary" not in shown + run("build", "--print", "--output", "json").stdout
+
+
+PUT_IN = {
+    "name": "services: {'${MY_TOKEN}_x': {build: .}}",
+    "key": "services:\n  web: {build: .}\n${MY_TOKEN}: 1\n${MY_TOKEN}: 2\n",
+    "path": "services: {web: {build: '${MY_TOKEN}'}}",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        *(("build", place) for place in PUT_IN),
+        *(("build --print", place) for place in PUT_IN),
+        *(("builds import-image example.com/x:1", place) for place in ("name", "key")),  # it reads no paths
+    ],
+)
+def test_an_error_of_a_manifest_shows_no_secret_that_was_put_in(config_path: Path, words: str, place: str) -> None:
+    Path("convox.yml").write_text(PUT_IN[place])
+    assert run("env", "set", "MY_TOKEN=canary-token").code == 0
+    result = run(*words.split())
+    assert (result.code, b"ERROR: " in result.stderr) == (1, True)
+    shown = run("builds", "--output", "json").stdout
+    for build in json.loads(shown):
+        shown += run("builds", "logs", build["id"]).stdout
+    assert b"canary" not in result.stdout + result.stderr + shown

@@ -6,6 +6,7 @@ Reference: convox/stdcli help.go, helpGlobal and helpCommand.
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,18 @@ def test_the_list_comes_without_a_command_line(words: list[str]) -> None:
     process = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, check=True, timeout=20)
     assert process.stderr == b"0 set()\n"
     assert process.stdout == run("help").stdout
+
+
+def test_a_locale_without_utf_8(config_path: Path) -> None:
+    """Names and texts are UTF-8 all the same, as for Go's programs, which know no locales."""
+    Path("größe").mkdir()
+    Path("größe/Dockerfile").write_text("FROM scratch\n")
+    Path("convox.yml").write_text("services: {web: {build: größe}}\n", "utf-8")
+    without = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = [sys.executable, "-c", ENTRY, "build", "--print"]
+    process = subprocess.run(words, env=without, capture_output=True, timeout=20, check=False)
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert "Context     größe\n".encode() in process.stdout
 
 
 def test_the_list_meets_a_stream_that_cannot_be_written() -> None:

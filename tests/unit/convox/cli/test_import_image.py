@@ -226,6 +226,13 @@ def test_what_is_no_image(image: str, source: str) -> None:
     assert run("builds").code == 1
 
 
+def test_what_was_typed_is_looked_at_first(image: str) -> None:
+    Path("convox.yml").unlink()
+    result = run("builds", "import-image", "foo//bar")
+    assert (result.code, result.stdout) == (2, b"")
+    assert result.stderr.startswith(b"ERROR: not an image reference: 'foo//bar'\n")
+
+
 def test_a_manifest_that_is_not_there(image: str) -> None:
     result = run("builds", "import-image", image, "-m", "nothing.yml")
     assert (result.code, result.stdout) == (1, b"")
@@ -240,6 +247,7 @@ def test_an_image_that_is_not_there(image: str, config_path: Path) -> None:
     build = newest(config_path)
     assert build.status is BuildStatus.FAILED
     assert result.stderr.decode().split("\n")[0].removeprefix("ERROR: ") in build.reason
+    assert run("builds", "logs", build.id).stdout == f"ERROR: {build.reason}\n".encode()
 
 
 def test_a_failure_in_the_middle(image: str, registry: FakeRegistry, config_path: Path) -> None:

@@ -204,6 +204,13 @@ def test_export_into_a_named_pipe(build: Build, tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
+def test_export_with_stdout_closed(build: Build) -> None:
+    words = f"{sys.executable} -m convox.cli.app builds export {build.id} >&-"
+    done = subprocess.run(words, shell=True, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == b"ERROR: pipe this command into a file or specify --file\n"
+
+
 # --- import ---
 
 
