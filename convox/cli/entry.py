@@ -16,7 +16,8 @@ def main() -> int:
     """Run one command and return the exit code of the process."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.getfilesystemencoding() != "utf-8":  # manifests name files in UTF-8, whatever the locale has
+    # Manifests name files in UTF-8, whatever the locale has; whoever said otherwise to Python has it so.
+    if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     if sys.argv[1:] in ([], ["help"], ["-h"], ["--help"]) and _list_commands():
         return 0
