@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from buildkit_client.session.beneath import OPEN_DIRECTORY, Beneath
+from tests.support.descriptors import open_below
 from tests.support.tree import Symlink, build_tree
 
 
@@ -40,12 +41,8 @@ def read(beneath: Beneath, path: bytes) -> bytes:
         os.close(descriptor)
 
 
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def test_any_order_of_paths(beneath: Beneath) -> None:
-    before = open_descriptors()
+def test_any_order_of_paths(beneath: Beneath, tmp_path: Path) -> None:
+    before = open_below(tmp_path)
     for _ in range(3):
         assert read(beneath, b"a/b/c") == b"deep"
         assert read(beneath, b"ab/y") == b"y"  # not below "a", though it begins alike
@@ -53,15 +50,15 @@ def test_any_order_of_paths(beneath: Beneath) -> None:
         assert read(beneath, b"a/x") == b"x"
         assert read(beneath, b"a/b/c") == b"deep"
         assert read(beneath, b"a/x") == b"x"
-    assert open_descriptors() <= before + 1
+    assert open_below(tmp_path) <= before + 1
 
 
 @pytest.mark.parametrize("path", [b"out/secret", b"in/x", b"link", b"f/x", b"a/f/x", b"missing/x"])
-def test_links_and_missing_parts_are_errors(beneath: Beneath, path: bytes) -> None:
-    before = open_descriptors()
+def test_links_and_missing_parts_are_errors(beneath: Beneath, tmp_path: Path, path: bytes) -> None:
+    before = open_below(tmp_path)
     with pytest.raises(OSError):
         read(beneath, path)
-    assert open_descriptors() <= before
+    assert open_below(tmp_path) <= before
     assert read(beneath, b"a/x") == b"x"  # it goes on working
 
 
@@ -76,8 +73,8 @@ def test_a_link_put_in_a_directorys_place(beneath: Beneath, tmp_path: Path) -> N
 
 def test_closing_closes_everything(tmp_path: Path) -> None:
     build_tree(tmp_path, {"a/b/c": b""})
-    before = open_descriptors()
+    before = open_below(tmp_path)
     with Beneath(os.open(tmp_path, OPEN_DIRECTORY)) as beneath:
         beneath.directory(b"a/b")
-        assert open_descriptors() == before + 2
-    assert open_descriptors() == before
+        assert open_below(tmp_path) == before + 2
+    assert open_below(tmp_path) == before

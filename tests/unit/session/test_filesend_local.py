@@ -17,6 +17,7 @@ from buildkit_client.session.call import CallCancelledError
 from buildkit_client.session.filesend_local import KEY_MULTI_PLATFORM, DirectoryReceiver
 from buildkit_client.session.filesync import FileSyncService
 from tests.support.calls import MemoryCall, join_handlers
+from tests.support.descriptors import open_below
 from tests.support.privileges import open_to_others, unprivileged
 from tests.support.tree import Fifo, File, Folder, HardLink, Symlink, Tree, build_tree, read_tree
 
@@ -450,10 +451,9 @@ def test_the_end_of_the_stream_does_not_matter_after_fin(tmp_path: Path) -> None
 
 
 def test_nothing_stays_open(tmp_path: Path) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
     receive(tmp_path, folder(b"a"), folder(b"a/b"), file(b"a/b/c", b"1"))
     call = MemoryCall({})
     call.deliver(Packet(stat=file(b"x")[0].to_proto()).SerializeToString()).cancel()
     with pytest.raises(CallCancelledError):
         DirectoryReceiver(tmp_path)(call)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_below(tmp_path) == 0
