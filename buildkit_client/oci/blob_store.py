@@ -426,8 +426,8 @@ class BlobWriter:
             self._file = None
         return self.digest
 
-    def open_sealed(self) -> BinaryIO:
-        """Open the bytes of a sealed blob for reading.
+    def open_written(self) -> BinaryIO:
+        """Open the bytes written so far for reading; all of them once the blob is sealed.
 
         Raises:
             LayoutError: They cannot be read.
@@ -512,7 +512,7 @@ class BlobWriter:
 
     def _rehash(self, algorithm: str) -> Digest:
         hasher = new_hash(algorithm)
-        with self.open_sealed() as stream, os_errors_as_layout_errors(f"cannot read {self._path}"):
+        with self.open_written() as stream, os_errors_as_layout_errors(f"cannot read {self._path}"):
             for chunk in read_chunks(stream):
                 hasher.update(chunk)
         return Digest.from_hash(hasher)

@@ -14,15 +14,15 @@ import io
 import posixpath
 import re
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from buildkit_client.errors import BlobNotFoundError, DigestError, ImageFormatError, LayoutError
 from buildkit_client.oci import media_types
 from buildkit_client.oci.decompress import MAGIC_BYTES, DecompressedReader, DecompressLimits, detect_compression
 from buildkit_client.oci.descriptor import Descriptor
-from buildkit_client.oci.digest import Digest, is_digest, read_chunks
+from buildkit_client.oci.digest import Digest, is_digest
 from buildkit_client.oci.docker_archive import DOCKER_MANIFEST_FILE, StagedFile, image_from_docker_archive
+from buildkit_client.oci.growing import GrowingBlob
 from buildkit_client.oci.image import (
     MAX_DOCUMENT_BYTES,
     ImageIndex,
@@ -93,8 +93,9 @@ def stage_oci_archive(
         limits: See :class:`ArchiveLimits`.
         has_blob: Whether a blob of that digest and size need not be stored, since it is where it shall go. It is
             hashed all the same. Not asked for blobs of at most 4 MiB.
-        on_blob: Told of each other blob of more than 4 MiB once all of it came and has the digest that its name says;
-            gets its descriptor, without a media type, and a function that gives its bytes.
+        on_blob: Told of each other blob of more than 4 MiB that is named by its digest when it begins to come; gets its
+            descriptor, without a media type, and a function that gives its bytes as they come, in another thread. That
+            one keeps the last bytes back until all have the digest, and raises a :class:`LayoutError` if they have not.
 
     Returns:
         What came, whole and checked; to be committed or closed.
@@ -247,17 +248,10 @@ class StagedArchive:
         if expected is not None and self._is_elsewhere(expected, size_bytes):
             found, blob = self._hash_blob(expected, size_bytes, tar)
         else:
-            found, blob = self._store_blob(expected, tar)
-        try:
-            if expected not in (None, found):
-                raise LayoutError("the archive is damaged", why=f"the bytes of {name!a} have the digest {found}")
-            self._files[name] = StagedFile(found, blob.size_bytes, detect_compression(blob.head))
-        finally:
-            if name not in self._files or self._blobs.setdefault(found, blob) is not blob:
-                blob.drop()
-        is_new = expected is not None and self._blobs[found] is blob
-        if self._on_blob is not None and is_new and blob.size_bytes > MAX_DOCUMENT_BYTES and blob.writer is not None:
-            self._on_blob(Descriptor("", found, blob.size_bytes), partial(_sealed_chunks, blob.writer))
+            found, blob = self._store_blob(expected, size_bytes, tar)
+        self._files[name] = StagedFile(found, blob.size_bytes, detect_compression(blob.head))
+        if self._blobs.setdefault(found, blob) is not blob:
+            blob.drop()
 
     def _is_elsewhere(self, digest: Digest, size_bytes: int) -> bool:
         return self._has_blob is not None and size_bytes > MAX_DOCUMENT_BYTES and self._has_blob(digest, size_bytes)
@@ -269,19 +263,31 @@ class StagedArchive:
         for chunk in tar.chunks():
             head = head or chunk[:MAGIC_BYTES]
             hasher.update(chunk)
-        return Digest.from_hash(hasher), _StagedBlob(size_bytes, head, None)
+        found = Digest.from_hash(hasher)
+        _check_digest(expected, found)
+        return found, _StagedBlob(size_bytes, head, None)
 
-    def _store_blob(self, expected: Digest | None, tar: TarReader) -> tuple[Digest, _StagedBlob]:
+    def _store_blob(self, expected: Digest | None, size_bytes: int, tar: TarReader) -> tuple[Digest, _StagedBlob]:
         writer = self._layout.begin_blob(expected)
+        growing = GrowingBlob(writer, size_bytes)
+        is_whole = False
         try:
+            is_new = expected is not None and expected not in self._blobs
+            if self._on_blob is not None and expected is not None and is_new and size_bytes > MAX_DOCUMENT_BYTES:
+                self._on_blob(Descriptor("", expected, size_bytes), growing.chunks)
             head = b""
             for chunk in tar.chunks():
                 head = head or chunk[:MAGIC_BYTES]
                 writer.write(chunk)
-            return writer.seal(), _StagedBlob(writer.size_bytes, head, writer)
-        except BaseException:
-            writer.abort()
-            raise
+                growing.grow()
+            found = writer.seal()
+            _check_digest(expected, found)
+            is_whole = True
+            return found, _StagedBlob(writer.size_bytes, head, writer)
+        finally:
+            growing.finish(is_whole=is_whole)
+            if not is_whole:
+                writer.abort()
 
     def _find_images(self) -> list[ImportedImage]:
         if INDEX_FILE in self._documents:
@@ -347,7 +353,7 @@ class StagedArchive:
             raise BlobNotFoundError(f"blob {digest} is not in the archive")
         if blob.size_bytes > MAX_DOCUMENT_BYTES or blob.writer is None:
             raise LayoutError("the archive is damaged", why=f"{digest} is larger than {MAX_DOCUMENT_BYTES} bytes")
-        with blob.writer.open_sealed() as stream:
+        with blob.writer.open_written() as stream:
             return stream.read()
 
     def _read_manifest(self, descriptor: Descriptor) -> ImageManifest | ImageIndex:
@@ -365,9 +371,9 @@ class StagedArchive:
         return Descriptor(media_types.OCI_IMAGE_MANIFEST, digest, len(data))
 
 
-def _sealed_chunks(writer: BlobWriter) -> Iterator[bytes]:
-    with writer.open_sealed() as stream:
-        yield from read_chunks(stream)
+def _check_digest(expected: Digest | None, found: Digest) -> None:
+    if expected not in (None, found):
+        raise LayoutError("the archive is damaged", why=f"the bytes of blob {expected} have the digest {found}")
 
 
 def checked_member_name(member: TarMember) -> str:

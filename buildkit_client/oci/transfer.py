@@ -261,8 +261,8 @@ class PushAhead:
         """Send a blob as soon as a thread is free.
 
         Args:
-            blob: The blob, whose bytes were compared with its digest.
-            open_chunks: Gives its bytes from the start each time it is called.
+            blob: The blob.
+            open_chunks: Gives its bytes from the start each time it is called, and all of them only if they are right.
             mount_from: See :func:`push_image`.
 
         Raises:

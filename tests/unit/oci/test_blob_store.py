@@ -108,7 +108,7 @@ def test_sealed_blob_can_be_read_before_its_commit(store: BlobStore) -> None:
         assert writer.seal() == DIGEST
         with pytest.raises(LayoutError):
             writer.write(b"more")
-        with writer.open_sealed() as stream:
+        with writer.open_written() as stream:
             assert stream.read() == DATA
         assert not store.has_blob(DIGEST)
         writer.commit(DIGEST)
