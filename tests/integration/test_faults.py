@@ -50,7 +50,7 @@ def our_threads():
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(OUR_THREADS)]
 
 
-def until(condition, within_s=5.0):
+def until(condition, within_s=20.0):
     """Wait for a condition; say whether it came true in time."""
     end = time.monotonic() + within_s
     while not condition() and time.monotonic() < end:

@@ -59,6 +59,7 @@ def builds(folder):
             {},
         ),
         "the network proxy": (PLAIN, {"proxy_network": True}),
+        "a compatibility version": (PLAIN, {"compatibility_version": 20}),
     }
 
 
