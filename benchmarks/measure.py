@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 MIB = 1 << 20
+_LIMIT_S = 600.0  # no run takes nearly as long; one that hangs must not hold up the others for ever
 
 
 class BenchmarkError(Exception):
@@ -88,7 +90,7 @@ def timed(
         cwd: Its folder.
 
     Raises:
-        BenchmarkError: It failed.
+        BenchmarkError: It failed, or did not end within ten minutes.
     """
     log = output or Path(os.devnull)
     with log.open("wb") as file:
@@ -101,12 +103,17 @@ def timed(
             env=environment() if environ is None else environ,
             cwd=cwd,
         )
+        limit = threading.Timer(_LIMIT_S, process.kill)
+        limit.start()
         text = process.stderr.read() if process.stderr is not None else b""
         _, status, usage = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - began
+        limit.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it once more
     if process.stderr is not None:
         process.stderr.close()
+    if wall_s > _LIMIT_S:
+        raise BenchmarkError(f"{' '.join(map(str, words))} did not end within {_LIMIT_S:.0f} s")
     if status != 0:
         text = output.read_bytes() if output else text
         raise BenchmarkError(f"{' '.join(map(str, words))} failed:\n{text.decode(errors='replace')[-2000:]}")

@@ -74,10 +74,9 @@ def noise_floor(row: Row) -> Row:
     return replace(row, name="floor", what=f"{row.peer.name} twice, {row.name}", ours=again, goals=(), note=lambda: "")
 
 
-def run_rows(lab: Lab, names: Sequence[str], pairs: int) -> list[Result]:
-    """Run rows and print each as it is done; the first that has buildctl for its peer gives the noise floor too."""
+def run_rows(lab: Lab, names: Sequence[str], pairs: int, results: list[Result]) -> None:
+    """Run rows, print and add each as it is done; the first with buildctl for its peer gives the noise floor too."""
     identify = lab.surroundings.identify
-    results: list[Result] = []
     has_floor = False
 
     def run(row: Row) -> None:
@@ -94,26 +93,29 @@ def run_rows(lab: Lab, names: Sequence[str], pairs: int) -> list[Result]:
                 has_floor = True
                 run(noise_floor(row))
             run(row)
-    return results
 
 
 def main() -> int:
     """Run what is asked for; return 1 when a comparison was refused."""
     options = parse()
+    results: list[Result] = []
     try:
         with open_lab(options.scale) as lab:
             if options.scale < 1:
                 print("sizes are reduced: the start of a process weighs more than at full size, where the goals hold")
             where = "tmpfs" if lab.is_tmpfs else "disk: expect noise"
             print(f"daemon: {lab.daemon.version}\nin {where}, scale {options.scale:g}, {options.pairs} pairs")
-            results = run_rows(lab, options.rows, options.pairs) if options.rows else []
             found: dict[str, object] = {}
-            if options.memory:
-                found["memory"] = growth.memory(lab)
-            if options.curve:
-                found["curve"] = growth.curve(lab, options.pairs)
-            if options.json:
-                report.write_json(options.json, lab.describe(), results, **found)
+            try:
+                if options.rows:
+                    run_rows(lab, options.rows, options.pairs, results)
+                if options.memory:
+                    found["memory"] = growth.memory(lab)
+                if options.curve:
+                    found["curve"] = growth.curve(lab, options.pairs)
+            finally:  # what was measured before something failed is kept
+                if options.json:
+                    report.write_json(options.json, lab.describe(), results, **found)
     except BenchmarkError as exc:
         print(f"benchmarks: {exc}", file=sys.stderr)
         return 1

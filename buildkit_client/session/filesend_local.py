@@ -38,7 +38,8 @@ KEY_MULTI_PLATFORM = "buildkit-exporter-multi-platform"  # session/filesync/file
 
 LocalMode = Literal["copy", "delete"]
 
-_MAX_OPEN_FILES = 64
+_MAX_REQUESTED = 4096  # a daemon that always has more to send sends much at once, which costs less
+_MAX_OPEN_FILES = 256  # daemons send four at a time
 
 _log = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ class _Reception:
         self._writer = writer
         self._receiver = FsutilReceiver()
         self._waiting: deque[tuple[int, Stat]] = deque()  # listed and not asked for yet
+        self._requested: dict[int, Stat] = {}  # asked for; nothing of it has come yet
         self._parts: dict[int, PartFile] = {}
         self._arrived: deque[bytes] = deque()
         self._outgoing: list[bytes] = []
@@ -167,13 +169,9 @@ class _Reception:
                     self._waiting.append((file_id, entry))
                     self._request_some()
             case ContentReceived(file_id, data):
-                part = self._parts[file_id]
-                self._current = part.entry.path
-                part.write(data)
+                self._part(file_id).write(data)
             case ContentEnded(file_id):
-                part = self._parts[file_id]
-                self._current = part.entry.path
-                part.finish()
+                self._part(file_id).finish()
                 del self._parts[file_id]
                 self._request_some()
                 self._finish_if_complete()
@@ -183,17 +181,28 @@ class _Reception:
             case SenderDone():
                 self._is_complete = True
 
-    def _request_some(self) -> None:
-        """Ask for files, not so many at once that descriptors could run out."""
-        while self._waiting and len(self._parts) < _MAX_OPEN_FILES:
-            file_id, entry = self._waiting.popleft()
+    def _part(self, file_id: int) -> PartFile:
+        """Return the file that content belongs to; it is begun when the first of it comes."""
+        part = self._parts.get(file_id)
+        if part is None:
+            if len(self._parts) == _MAX_OPEN_FILES:
+                raise RemoteProtocolError(f"the daemon sends more than {_MAX_OPEN_FILES} files at the same time")
+            entry = self._requested.pop(file_id)
             self._current = entry.path
-            self._parts[file_id] = self._writer.start_file(entry)
+            part = self._parts[file_id] = self._writer.start_file(entry)
+        self._current = part.entry.path
+        return part
+
+    def _request_some(self) -> None:
+        """Ask for files."""
+        while self._waiting and len(self._requested) + len(self._parts) < _MAX_REQUESTED:
+            file_id, entry = self._waiting.popleft()
+            self._requested[file_id] = entry
             self._outgoing.append(self._receiver.request(file_id))
 
     def _finish_if_complete(self) -> None:
         """Finish the tree and say so, once everything is listed and written."""
-        if self._is_listed and not self._waiting and not self._parts:
+        if self._is_listed and not (self._waiting or self._requested or self._parts):
             self._current = b""
             self._writer.finish()
             self._outgoing.append(self._receiver.finish())

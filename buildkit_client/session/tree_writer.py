@@ -16,6 +16,7 @@ import shutil
 import stat
 import sys
 from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
 from buildkit_client.errors import RemoteProtocolError
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _T = TypeVar("_T")
-_random = random.SystemRandom()
+_names = (b".tmp.%08x%d" % (random.SystemRandom().getrandbits(32), number) for number in count())
 
 
 class PartFile:
@@ -262,6 +263,6 @@ def _make_usable(name: bytes, directory_fd: int) -> None:
 def _make_temporary(create: Callable[[bytes], _T]) -> tuple[bytes, _T]:
     """Create something under a name that nothing has yet; return the name and what was made."""
     while True:
-        name = b".tmp.%09d" % _random.randrange(10**9)
+        name = next(_names)
         with suppress(FileExistsError):
             return name, create(name)
