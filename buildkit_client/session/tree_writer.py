@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _T = TypeVar("_T")
-_names = (b".tmp.%08x%d" % (random.SystemRandom().getrandbits(32), number) for number in count())
+_numbers = count()  # several streams, each in a thread of its own, may take one at once
 
 
 class PartFile:
@@ -263,6 +263,6 @@ def _make_usable(name: bytes, directory_fd: int) -> None:
 def _make_temporary(create: Callable[[bytes], _T]) -> tuple[bytes, _T]:
     """Create something under a name that nothing has yet; return the name and what was made."""
     while True:
-        name = next(_names)
+        name = b".tmp.%08x%d" % (random.getrandbits(32), next(_numbers))
         with suppress(FileExistsError):
             return name, create(name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -157,6 +159,30 @@ def test_many_files(tmp_path: Path) -> None:
     sender = receive(tmp_path, *listing)
     assert sender.requests == list(range(300))
     assert [len(path.read_bytes()) for path in sorted(tmp_path.iterdir())] == list(range(300))
+
+
+def test_streams_of_several_platforms_at_once(tmp_path: Path) -> None:
+    listings = [[file(b"%d-%03d" % (platform, number), b"x") for number in range(300)] for platform in range(4)]
+    errors: list[BaseException] = []
+
+    def run(listing: list[tuple[Stat, bytes]]) -> None:
+        try:
+            DirectoryReceiver(tmp_path)(BareSender(listing).call)
+        except BaseException as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=run, args=(listing,)) for listing in listings]
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert errors == []
+    assert len(list(tmp_path.iterdir())) == 1200
 
 
 def test_a_daemon_that_sends_too_many_files_at_the_same_time(tmp_path: Path) -> None:
