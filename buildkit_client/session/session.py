@@ -1,8 +1,9 @@
 """One session: the daemon calls our services back through the ``Control.Session`` stream.
 
 The stream's bytes go into a :class:`GrpcServerConnection` and its events into handlers; nothing listens on a socket.
-Three kinds of threads share one lock: a reader (takes the daemon's bytes, answers health checks itself, so that no
-handler can starve them), gRPC's own thread that asks :meth:`Session._outgoing` for bytes, and one thread per call.
+Two kinds of threads share one lock: a reader (takes the daemon's bytes, answers health checks itself, so that no
+handler can starve them), and one thread per call. Whoever makes bytes ready sends them, unless others are on their way;
+then they wait, and go together when those are sent.
 
 Reference: session/session.go, session/manager.go, session/grpc.go.
 """
@@ -57,12 +58,18 @@ class ByteStreamCall(Protocol):
     def __iter__(self) -> Iterator[bytes]:
         """Yield the serialised messages of the daemon until the stream ends."""
 
+    def send(self, message: bytes) -> None:
+        """Send a serialised message without waiting; the next one only when this one is on its way."""
+
+    def half_close(self) -> None:
+        """Say that nothing more will be sent."""
+
     def cancel(self) -> object:
         """End the RPC at once."""
 
 
-OpenStream = Callable[[Iterator[bytes], list[tuple[str, str]]], ByteStreamCall]
-"""Starts ``Control.Session`` with our serialised messages and metadata."""
+OpenStream = Callable[[list[tuple[str, str]], Callable[[], None]], ByteStreamCall]
+"""Starts ``Control.Session`` with our metadata; the function is called whenever a message is on its way."""
 
 
 def new_id() -> str:
@@ -194,8 +201,7 @@ class _Call:
         if credit:
             self._uncredited -= credit
             self._connection.consumed(self._stream_id, credit)
-            if self._connection.has_data_to_send():
-                self._session._wake_sender()
+            self._session._send_ready()
 
     def write(self, framed: Buffers) -> None:
         with self._lock:
@@ -203,14 +209,14 @@ class _Call:
                 self._writing = True
                 self._connection.consumed(self._stream_id, self._uncredited)
                 self._uncredited = 0
-                self._session._wake_sender()
+                self._session._send_ready()
                 while not self._over and self._connection.waiting_bytes(self._stream_id) > _CALL_HIGH_WATER_BYTES:
                     self._writable.wait()
                 self._writing = False
             if self._over:
                 raise CallCancelledError
             self._connection.write(self._stream_id, framed)
-            self._session._wake_sender()
+            self._session._send_ready()
 
 
 class Session:
@@ -249,7 +255,7 @@ class Session:
         self._spelling = {path.lower(): path for path in (*self._unary, *self._streaming)}
         self._connection = GrpcServerConnection()
         self._lock = threading.RLock()
-        self._sendable = threading.Condition(self._lock)
+        self._is_sending = False  # a message is with gRPC, and the next one has to wait
         self._calls: dict[int, _Call] = {}
         self._handlers: set[threading.Thread] = set()
         self._closing = False
@@ -262,7 +268,10 @@ class Session:
         metadata = [(HEADER_SESSION_ID, self.id), (HEADER_SHARED_KEY, self.shared_key)]
         metadata += [(HEADER_METHOD, path) for path in (*self._unary, *self._streaming)]
         self.last_heard_s = time.monotonic()
-        self._outer = self._open_stream(self._outgoing(), metadata)
+        outer = self._open_stream(metadata, self._sent)
+        with self._lock:
+            self._outer = outer
+            self._send_ready()
         self._reader = threading.Thread(target=self._read, name=f"session-{self.id[:6]}", daemon=True)
         self._reader.start()
         return self
@@ -300,7 +309,7 @@ class Session:
         for call in self._calls.values():
             call.end()
         self._calls.clear()
-        self._sendable.notify_all()
+        self._send_ready()
 
     @property
     def is_alive(self) -> bool:
@@ -318,23 +327,31 @@ class Session:
     def _is_over(self) -> bool:
         return self._closing or self._ended.is_set()
 
-    # -- bytes out: runs in gRPC's thread ----------------------------------------------------------------------
+    # -- bytes out ---------------------------------------------------------------------------------------------
 
-    def _wake_sender(self) -> None:
-        self._sendable.notify()
+    def _send_ready(self) -> None:
+        """Send what is ready, with the lock held, unless a message is still with gRPC: :meth:`_sent` goes on then.
 
-    def _outgoing(self) -> Iterator[bytes]:
-        """Yield serialised messages as bytes become ready; ends, and so half-closes the stream, on close."""
-        while True:
-            with self._lock:
-                while not self._connection.has_data_to_send() and not self._is_over():
-                    self._sendable.wait()
-                if self._is_over():
-                    return
-                parts = self._connection.data_to_send(OUTER_MESSAGE_BYTES)
-                for call in self._calls.values():
-                    call.drained()
-            yield pack_bytes_message(parts)
+        Of a session that is over, the end of the stream is the last that is sent.
+        """
+        if self._is_sending or self._outer is None:
+            return
+        if self._is_over():
+            self._is_sending = True
+            self._outer.half_close()
+            return
+        if not self._connection.has_data_to_send():
+            return
+        self._is_sending = True
+        parts = self._connection.data_to_send(OUTER_MESSAGE_BYTES)
+        for call in self._calls.values():
+            call.drained()
+        self._outer.send(pack_bytes_message(parts))
+
+    def _sent(self) -> None:
+        with self._lock:
+            self._is_sending = False
+            self._send_ready()
 
     # -- bytes in: runs in the reader thread -------------------------------------------------------------------
 
@@ -348,8 +365,7 @@ class Session:
                 with self._lock:
                     for event in self._connection.receive_data(data):
                         self._dispatch(event)
-                    if self._connection.has_data_to_send():
-                        self._sendable.notify()
+                    self._send_ready()
             error = ConnectionLostError("the daemon ended the session", hint="see the daemon's log")
         except BuildKitError as exc:
             error = exc
@@ -434,4 +450,4 @@ class Session:
             self._handlers.discard(threading.current_thread())
             if self._calls.pop(stream_id, None) is not None:
                 self._connection.end_call(stream_id, code, message)
-                self._sendable.notify()
+                self._send_ready()

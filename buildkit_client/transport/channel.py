@@ -1,4 +1,4 @@
-"""The gRPC channel to a daemon; the one hand-written module that imports the gRPC library.
+"""The gRPC channel to a daemon; the gRPC library is imported here and for the session's call, and nowhere else.
 
 Message and metadata limits are raised to what BuildKit sends: 16 MiB messages, and error details that embed a whole
 Dockerfile in a trailer, which the library's defaults would replace by a bare "stream removed".
@@ -27,15 +27,16 @@ from buildkit_client.transport.apart import apart, pumped
 from buildkit_client.transport.diagnose import diagnose, unreachable
 from buildkit_client.transport.lenient import parse_message
 from buildkit_client.transport.liveness import Liveness, lost
+from buildkit_client.transport.session_call import CallEndedError, session_call
 from buildkit_client.transport.status import error_from_rpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
 
     from buildkit_client.errors import BuildKitError
     from buildkit_client.transport.address import Address
     from buildkit_client.transport.relay import Relay
+    from buildkit_client.transport.session_call import SessionCall, Trailers
     from buildkit_client.transport.tls import TlsConfig, TlsFiles
 
 CONTROL = "/moby.buildkit.v1.Control/"
@@ -177,14 +178,16 @@ class _ServerStream(Generic[M]):
 class _SessionStream:
     """The session's call, with our errors."""
 
-    def __init__(self, call: StreamCall[bytes], translated: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, call: SessionCall, translate: Callable[[CallEndedError], BuildKitError]) -> None:
         self._call = call
-        self._translated = translated
-        self.cancel = call.cancel
+        self._translate = translate
+        self.send, self.half_close, self.cancel = call.send, call.half_close, call.cancel
 
     def __iter__(self) -> Iterator[bytes]:
-        with self._translated():
+        try:
             yield from self._call
+        except CallEndedError as exc:
+            raise self._translate(exc) from exc
 
 
 def _serialize(message: Message) -> bytes:
@@ -316,11 +319,16 @@ class Channel:
 
         return apart(start, undo=lambda stream: stream.cancel())
 
-    def session_stream(self, outgoing: Iterator[bytes], metadata: Sequence[tuple[str, str]]) -> _SessionStream:
-        """Start ``Control.Session`` with messages that are serialised already, both ways; its errors are ours."""
+    def session_stream(self, metadata: Sequence[tuple[str, str]], on_sent: Callable[[], None]) -> _SessionStream:
+        """Start ``Control.Session`` with messages that are serialised already, both ways; its errors are ours.
+
+        Args:
+            metadata: Of the request.
+            on_sent: Called when a message is on its way, and the next one may be sent.
+        """
         self.reach()
-        call = self._channel.stream_stream(CONTROL + "Session", _as_is, _as_is)(outgoing, metadata=tuple(metadata))
-        return _SessionStream(call, partial(self.translated, is_build=False))
+        call = session_call(self._channel, CONTROL + "Session", tuple(metadata), on_sent)
+        return _SessionStream(call, partial(self._translate, is_build=False))
 
     def question(self, timeout_s: float) -> _Question:
         """Ask the daemon for a sign of life; see :mod:`buildkit_client.transport.liveness`."""
@@ -346,7 +354,7 @@ class Channel:
         except grpc.FutureCancelledError as exc:
             raise self._cancelled(is_build=is_build) from exc
 
-    def _translate(self, exc: grpc.RpcError, *, is_build: bool) -> BuildKitError:
+    def _translate(self, exc: grpc.RpcError | CallEndedError, *, is_build: bool) -> BuildKitError:
         code, details, trailers = _facts(exc)
         if self._closed and code == StatusCode.CANCELLED:
             return self._cancelled(is_build=is_build)
@@ -443,8 +451,10 @@ class Channel:
             raise LocalProtocolError(f"the connection to {self.address} is closed", hint="open a new Client")
 
 
-def _facts(exc: grpc.RpcError) -> tuple[int, str, tuple[tuple[str, str | bytes], ...]]:
+def _facts(exc: grpc.RpcError | CallEndedError) -> tuple[int, str, Trailers]:
     """Return code, message and trailers of gRPC's error; it is a call as well, which its type does not say."""
+    if isinstance(exc, CallEndedError):
+        return exc.code, exc.details, exc.trailers
     call: Any = exc
     if not hasattr(call, "code"):
         return int(StatusCode.UNKNOWN), str(exc), ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import h2.config
 import h2.connection
@@ -39,6 +39,7 @@ class FakeDaemon:
         self.outer_sizes: list[int] = []
         self._chunk = chunk
         self._to_client: queue.Queue[bytes | BaseException | None] = queue.Queue()
+        self._from_client: queue.Queue[bytes | None] = queue.Queue()
         self._lock = threading.RLock()
         self._reading = threading.Event()
         self._reading.set()
@@ -48,12 +49,18 @@ class FakeDaemon:
 
     # -- the outer call, as the session sees it
 
-    def open_stream(self, outgoing: Iterator[bytes], metadata: list[tuple[str, str]]) -> FakeDaemon:
+    def open_stream(self, metadata: list[tuple[str, str]], on_sent: Callable[[], None]) -> FakeDaemon:
         self.metadata = metadata
         self._h2.initiate_connection()
         self._flush()
-        threading.Thread(target=self._consume, args=(outgoing,), daemon=True).start()
+        threading.Thread(target=self._consume, args=(on_sent,), daemon=True).start()
         return self
+
+    def send(self, message: bytes) -> None:
+        self._from_client.put(message)
+
+    def half_close(self) -> None:
+        self._from_client.put(None)
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
@@ -68,8 +75,8 @@ class FakeDaemon:
         self.cancelled = True
         self._to_client.put(None)
 
-    def _consume(self, outgoing: Iterator[bytes]) -> None:
-        for message in outgoing:
+    def _consume(self, on_sent: Callable[[], None]) -> None:
+        while (message := self._from_client.get()) is not None:
             self._reading.wait()
             self.outer_sizes.append(len(message))
             data = control_pb2.BytesMessage.FromString(message).data
@@ -77,6 +84,7 @@ class FakeDaemon:
                 for event in self._h2.receive_data(data):
                     self._take(event)
                 self._flush()
+            on_sent()
         self.half_closed.set()
         self._to_client.put(None)
 
@@ -131,7 +139,7 @@ class FakeDaemon:
             self._flush()
             return stream_id
 
-    def send(self, stream_id: int, message: bytes, *, end: bool = False) -> None:
+    def send_message(self, stream_id: int, message: bytes, *, end: bool = False) -> None:
         framed = struct.pack(">BI", 0, len(message)) + message
         while framed:
             with self._lock:
@@ -160,7 +168,7 @@ class FakeDaemon:
 
     def unary(self, path: str, message: bytes = b"", metadata: tuple[tuple[str, str], ...] = ()) -> PeerCall:
         stream_id = self.start_call(path, metadata)
-        self.send(stream_id, message, end=True)
+        self.send_message(stream_id, message, end=True)
         call = self._calls[stream_id]
         assert call.done.wait(10), f"{path} was not answered"
         return call

@@ -200,7 +200,7 @@ def test_requests_beyond_the_window_flow_while_the_handler_is_stuck_writing():
         daemon.stop_reading()
         sid = daemon.start_call("/a.B/C")
         time.sleep(0.1)
-        sender = threading.Thread(target=lambda: [daemon.send(sid, bytes(1 << 20)) for _ in range(8)])
+        sender = threading.Thread(target=lambda: [daemon.send_message(sid, bytes(1 << 20)) for _ in range(8)])
         sender.start()
         time.sleep(0.2)
         daemon.resume()

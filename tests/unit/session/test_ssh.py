@@ -70,7 +70,7 @@ def session_with(daemon, agents):
 
 
 def ask(daemon, stream_id, data):
-    daemon.send(stream_id, ssh_pb2.BytesMessage(data=data).SerializeToString())
+    daemon.send_message(stream_id, ssh_pb2.BytesMessage(data=data).SerializeToString())
     return ssh_pb2.BytesMessage.FromString(daemon.call_of(stream_id).messages.get(timeout=5)).data
 
 
@@ -91,7 +91,7 @@ def test_listing_and_signing_pass_and_others_get_a_failure(agent):
         assert ask(daemon, stream_id, LIST_KEYS) == LIST_KEYS
         assert ask(daemon, stream_id, REMOVE_ALL) == FAILURE
         sign = struct.pack(">IB", 3, 13) + b"xy"
-        daemon.send(stream_id, ssh_pb2.BytesMessage(data=sign[:2]).SerializeToString())
+        daemon.send_message(stream_id, ssh_pb2.BytesMessage(data=sign[:2]).SerializeToString())
         assert ask(daemon, stream_id, sign[2:]) == sign
         daemon.end(stream_id)
         assert daemon.call_of(stream_id).done.wait(5)
@@ -127,7 +127,7 @@ def test_a_request_without_sense_ends_the_call(agent, size):
     session, _ = session_with(daemon, {"default": SshAgent(agent.path)})
     with session:
         stream_id = daemon.start_call(FORWARD_AGENT)
-        daemon.send(stream_id, ssh_pb2.BytesMessage(data=struct.pack(">I", size)).SerializeToString())
+        daemon.send_message(stream_id, ssh_pb2.BytesMessage(data=struct.pack(">I", size)).SerializeToString())
         assert daemon.call_of(stream_id).done.wait(5)
         assert daemon.call_of(stream_id).status == StatusCode.INVALID_ARGUMENT
 
@@ -189,7 +189,7 @@ def test_an_agent_that_goes_away_in_the_middle_is_kept(agent):
         stream_id = daemon.start_call(FORWARD_AGENT)
         assert ask(daemon, stream_id, LIST_KEYS) == LIST_KEYS
         agent.hang_up()
-        daemon.send(stream_id, ssh_pb2.BytesMessage(data=LIST_KEYS).SerializeToString())
+        daemon.send_message(stream_id, ssh_pb2.BytesMessage(data=LIST_KEYS).SerializeToString())
         assert daemon.call_of(stream_id).done.wait(5)
         assert daemon.call_of(stream_id).status == StatusCode.UNAVAILABLE
     (error,) = service.errors
