@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from buildkit_client._proto import control_pb2
 from buildkit_client.attachments import Attachments
-from buildkit_client.errors import DaemonError, OptionError
-from buildkit_client.protocol.grpc_status import StatusCode
+from buildkit_client.errors import OptionError
 from buildkit_client.requirements import DISK_USAGE_AGE, PRUNE_DESCRIPTION, PRUNE_LIMITS, require
 from buildkit_client.running import running_build, start_session
 from buildkit_client.transport.address import default_address, parse_address
@@ -260,15 +259,7 @@ class Client:
         """Return which BuildKit answers; every field is empty for daemons before 0.11, as in older Docker Engines."""
         from buildkit_client.records import DaemonInfo  # noqa: PLC0415
 
-        try:
-            response = self._channel.unary(
-                CONTROL + "Info", control_pb2.InfoRequest(), control_pb2.InfoResponse.FromString, timeout_s=QUICK_S
-            )
-        except DaemonError as exc:
-            if exc.details.code != StatusCode.UNIMPLEMENTED:
-                raise
-            return DaemonInfo()
-        return DaemonInfo.from_proto(response.buildkitVersion)
+        return DaemonInfo.from_proto(parse_message(control_pb2.InfoResponse, self._channel.info()).buildkitVersion)
 
     def list_workers(self, filters: Sequence[str] = ()) -> list[Worker]:
         """Return the daemon's workers; the first is the default one.

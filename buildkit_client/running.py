@@ -65,6 +65,14 @@ class BuildSession:
         """
         return self._attachments.vanished_files
 
+    def begin_close(self) -> None:
+        """Tell the daemon that the session ends, without waiting for its answer.
+
+        :meth:`close` waits, for one round trip of the connection. Of several sessions, or with other work to do
+        meanwhile, call this first.
+        """
+        apart(self._session.begin_close)
+
     def close(self) -> None:
         """End the session; builds that still need it fail."""
         apart(self._session.close)

@@ -53,6 +53,7 @@ class ImageJob:
         cache_imports: Caches to use besides those of ``images``.
         cache_exports: Caches to write besides those of ``images``.
         after: A job to make way first.
+        on_built: Called in the job's thread with the image's digest; what it raises is the job's error.
 
     Attributes:
         digest: Digest of the image, once it is built.
@@ -72,6 +73,7 @@ class ImageJob:
         cache_imports: Sequence[Cache] = (),
         cache_exports: Sequence[Cache] = (),
         after: ImageJob | None = None,
+        on_built: Callable[[str], object] | None = None,
     ) -> None:
         self.image = image
         self.digest = ""
@@ -85,6 +87,7 @@ class ImageJob:
         self._cache_imports = cache_imports
         self._cache_exports = cache_exports
         self._after = after
+        self._on_built = on_built
         self._makes_way = threading.Event()
         self._exports = self._exported_nothing = False
         self._cancel_lock = threading.Lock()
@@ -123,6 +126,8 @@ class ImageJob:
                 if not reason:
                     break
                 self._log.line(f"{self.label} | WARNING: {reason}, trying again")
+            if self._on_built is not None:
+                self._on_built(self.digest)
         except BaseException as exc:
             self.error = exc
         finally:

@@ -290,17 +290,25 @@ class _Run:
         with contextlib.ExitStack() as stack:
             client = stack.enter_context(site.connect())  # may start a builder, which is a step of its own
             with self._reporter.step("Uploading source"):
-                jobs = self._jobs(self._open_sessions(plan, client, stack), client)
+                pairs = self._open_sessions(plan, client, stack)
+                last = plan.image_for(_last_service(manifest, plan))
+                entrypoint = _Entrypoint(site, last, client)
+                jobs = self._jobs(pairs, client, entrypoint)
             with self._reporter.step("Starting build"):
                 self._update(status=BuildStatus.RUNNING, manifest=manifest.text)
             digests = solve_all(jobs, self._log, repository=site.images.repository)
             self._log.flush()
             self._log.check()
-            last = [service.name for service in manifest.services if service.name in digests][-1]
-            entrypoint = self._entrypoint(plan.image_for(last), digests[last], client)
-        return self._complete(digests, entrypoint)
+        if entrypoint.warning:
+            self._reporter.notice(f"WARNING: {entrypoint.warning}")
+        return self._complete(digests, entrypoint.words)
 
-    def _jobs(self, pairs: Sequence[tuple[PlannedImage, BuildSession]], client: Client) -> list[ImageJob]:
+    def _jobs(
+        self,
+        pairs: Sequence[tuple[PlannedImage, BuildSession]],
+        client: Client,
+        entrypoint: _Entrypoint,
+    ) -> list[ImageJob]:
         """Return the job of every image; see :mod:`convox.build_jobs` for those that go one after the other."""
         request, site = self._request, self._site
         is_shared = len({id(session) for _, session in pairs}) < len(pairs)
@@ -320,6 +328,7 @@ class _Run:
                 cache_imports=caches_of(request.cache_from, image.services),
                 cache_exports=caches_of(request.cache_to, image.services),
                 after=last_of.get(id(session)) if is_in_turn else None,
+                on_built=entrypoint.read if image is entrypoint.image else None,
             )
             last_of[id(session)] = job
             jobs.append(job)
@@ -339,6 +348,7 @@ class _Run:
             if key not in sessions:
                 sessions[key] = stack.enter_context(self._open_session(plan, image, client, stack))
             pairs.append((image, sessions[key]))
+        stack.callback(_end_sessions, pairs)
         return pairs
 
     def _open_session(
@@ -365,30 +375,58 @@ class _Run:
             shared_key=shared_key,
         )
 
-    def _entrypoint(self, image: PlannedImage, digest: str, client: Client) -> str:
-        """Return the entrypoint of an image; a build does not fail because it cannot be read.
+    def _complete(self, digests: Mapping[str, str], entrypoint: str) -> tuple[Build, Release]:
+        from convox.store.new_records import complete_build  # noqa: PLC0415 (not needed by every command)
 
-        A builder that pushed an image still has its documents, and is at hand; the registry is asked when it has not.
-        """
+        self._build, release = complete_build(self._site.store, self._build, images=digests, entrypoint=entrypoint)
+        return self._build, release
+
+
+class _Entrypoint:
+    """The entrypoint of an image, read as soon as that is built; a build does not fail because it cannot be read.
+
+    A builder that pushed an image still has its documents, and is at hand; the registry is asked when it has not.
+
+    Attributes:
+        image: The image.
+        words: The entrypoint as a shell would take it, or empty.
+        warning: Why it is not known, or empty.
+    """
+
+    def __init__(self, site: BuildSite, image: PlannedImage, client: Client) -> None:
+        self.words = self.warning = ""
+        self._site = site
+        self.image = image
+        self._client = client
+
+    def read(self, digest: str) -> None:
+        """Read it."""
         from buildkit_client import BuildKitError  # noqa: PLC0415 (not needed by every command)
         from buildkit_client.oci import Digest, read_image_config  # noqa: PLC0415 (not needed by every command)
 
         images = self._site.images
         if images.layout_path is None:
             with contextlib.suppress(BuildKitError):
-                return shlex.join(read_image_config(Digest(digest), client.history.read_blob).entrypoint)
+                config = read_image_config(Digest(digest), self._client.history.read_blob)
+                self.words = shlex.join(config.entrypoint)
+                return
         try:
-            return images.entrypoint(image, digest, self._site.credentials)
+            self.words = images.entrypoint(self.image, digest, self._site.credentials)
         except BuildKitError as exc:
             why = f": {exc.why}" if exc.why else ""
-            self._reporter.notice(f"WARNING: the entrypoint of {image.tags[-1]} is not recorded: {exc}{why}")
-            return ""
+            self.warning = f"the entrypoint of {self.image.tags[-1]} is not recorded: {exc}{why}"
 
-    def _complete(self, digests: Mapping[str, str], entrypoint: str) -> tuple[Build, Release]:
-        from convox.store.new_records import complete_build  # noqa: PLC0415 (not needed by every command)
 
-        self._build, release = complete_build(self._site.store, self._build, images=digests, entrypoint=entrypoint)
-        return self._build, release
+def _last_service(manifest: Manifest, plan: Plan) -> str:
+    """Return the last service of the manifest that is built."""
+    built = {name for image in plan.images for name in image.services}
+    return [service.name for service in manifest.services if service.name in built][-1]
+
+
+def _end_sessions(pairs: Sequence[tuple[PlannedImage, BuildSession]]) -> None:
+    """End all sessions at once: each is closed later, and waits for the builder's answer then."""
+    for _, session in pairs:
+        session.begin_close()
 
 
 def _secret_args(plan: Plan) -> list[str]:

@@ -276,14 +276,18 @@ class Session:
         self._reader.start()
         return self
 
+    def begin_close(self) -> None:
+        """Do what :meth:`close` does, but wait for nothing; that is left for :meth:`close`."""
+        with self._lock:
+            self._closing = True
+            self._end_calls()
+
     def close(self) -> None:
         """End the session at once; what the daemon still wanted is cancelled.
 
         Says goodbye, and waits a few seconds at most: for the daemon's, and for handlers to clean up.
         """
-        with self._lock:
-            self._closing = True
-            self._end_calls()
+        self.begin_close()
         if self._outer is None or self._reader is None:
             return
         if not self._ended.wait(_GOODBYE_TIMEOUT_S):

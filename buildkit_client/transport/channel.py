@@ -20,7 +20,13 @@ from weakref import WeakSet
 import grpc
 
 from buildkit_client._proto import control_pb2
-from buildkit_client.errors import BuildCancelledError, ConnectError, ConnectionLostError, LocalProtocolError
+from buildkit_client.errors import (
+    BuildCancelledError,
+    ConnectError,
+    ConnectionLostError,
+    DaemonError,
+    LocalProtocolError,
+)
 from buildkit_client.protocol.grpc_framing import MAX_MESSAGE_BYTES
 from buildkit_client.protocol.grpc_status import StatusCode
 from buildkit_client.transport.apart import apart, pumped
@@ -410,6 +416,25 @@ class Channel:
         self._channel.close()
         self._channel = self._open()
         return self._channel.unary_unary(info, _as_is, _as_is)(b"", timeout=self._timeout_s)
+
+    def info(self) -> bytes:
+        """Return what the daemon says of itself, serialised; empty for daemons before 0.11.
+
+        What it said when it was reached is not asked for again in the same call.
+
+        Raises:
+            ConnectError: The daemon cannot be reached.
+            BuildKitError: What it or the connection answered, translated.
+        """
+        if not self._reached.is_set():
+            apart(self.reach)
+            return self._info
+        try:
+            return self.unary(CONTROL + "Info", control_pb2.InfoRequest(), _as_is, timeout_s=QUICK_S)
+        except DaemonError as exc:
+            if exc.details.code != StatusCode.UNIMPLEMENTED:
+                raise
+            return b""
 
     def version(self) -> str:
         """Return the daemon's version, for example ``v0.34.2``; empty for daemons before 0.11.

@@ -86,6 +86,10 @@ class FakeSession:
     context: Path | LocalDirectory
     vanished_files: tuple[str, ...] = ()
     is_open: bool = False
+    is_ending: bool = False
+
+    def begin_close(self) -> None:
+        self.is_ending = True
 
 
 @dataclass
@@ -108,6 +112,7 @@ class FakeClient:
         try:
             yield session
         finally:
+            assert all(one.is_ending for one in self.sessions if one.is_open), "this waits for one after the other"
             session.is_open = False
 
     @contextmanager
@@ -230,6 +235,23 @@ class TestSuccess:
         assert build.entrypoint == f"web,again {digest('web')}"
         assert build.images == {"web": digest("web"), "again": digest("web"), "api": digest("api")}
         assert len(rig.client.solves) == 2
+
+    def test_entrypoint_is_read_while_others_are_built(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        read = threading.Event()
+        original = FakeImages.entrypoint
+
+        def entrypoint(*words: Any) -> str:
+            read.set()
+            return original(*words)
+
+        def wait_for_it(build: FakeBuild, on_status: OnStatus) -> str:
+            assert read.wait(10), "the last service's image was built, and nobody read its entrypoint"
+            return succeed(build, on_status)
+
+        monkeypatch.setattr(FakeImages, "entrypoint", entrypoint)
+        rig.client.scripts = {"web": wait_for_it}
+        build, _ = rig.run()
+        assert build.entrypoint == f"api {digest('api')}"
 
     def test_entrypoint_that_cannot_be_read_is_a_warning(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         def entrypoint(*_: object) -> str:

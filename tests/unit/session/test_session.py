@@ -287,6 +287,22 @@ def test_close_is_quick_and_final(patient):
     assert not session.is_alive
 
 
+def test_begin_close_says_goodbye_and_waits_for_nobody():
+    daemon = FakeDaemon()
+    session = served(daemon)
+    daemon.unary(HEALTH)
+    daemon.stop_reading()
+    started = time.monotonic()
+    session.begin_close()
+    assert time.monotonic() - started < 1.5
+    assert not daemon.half_closed.is_set()
+    daemon.resume()
+    assert daemon.half_closed.wait(5)
+    session.close()
+    assert session.error is None
+    assert not daemon.cancelled
+
+
 def test_abort_ends_handlers_and_needs_no_goodbye(patient):
     daemon = FakeDaemon()
     ended = threading.Event()
