@@ -7,15 +7,20 @@ Then it is imported once more over a proxy that only counts.
 from __future__ import annotations
 
 import functools
+import hashlib
+import http
+import http.client
 import itertools
+import os
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 from benchmarks import contexts
 from benchmarks.compare import Arm, Goal, Row
 from benchmarks.daemons import Registry
 from benchmarks.link_proxy import SlowLink
-from benchmarks.measure import MIB, Cost, timed
+from benchmarks.measure import MIB, BenchmarkError, Cost, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,7 +105,9 @@ def w10(lab: Lab) -> Iterator[Row]:
             Arm(OUR_NAME, lambda: build.import_into("other", f"new-{next(numbers)}")),
             Arm(PEER_NAME, lambda: build.peer_import(f"{registry.host}/theirs-{next(numbers)}")),
         )
-        yield Row("W10", f"import of an image of {build.mib} MiB", *arms, [Goal("wall_s", 0.5)], warm_ups=0)
+        what = f"import of an image of {build.mib} MiB"
+        note = functools.partial(_what_bounds_w10, registry, build.mib)
+        yield Row("W10", what, *arms, [Goal("wall_s", 0.5)], warm_ups=0, note=note)
         build.import_into("other", "again")
         build.peer_import(f"{registry.host}/again-theirs")
         arms = (
@@ -117,6 +124,29 @@ def w10(lab: Lab) -> Iterator[Row]:
         shutil.rmtree(folder)
         shutil.rmtree(build.folder)
         _big_build.cache_clear()
+
+
+def _what_bounds_w10(registry: Registry, mib: int) -> str:
+    """Measure how long the registry needs for as many bytes that are at hand already."""
+    piece = os.urandom(MIB)
+    hasher = hashlib.sha256()
+    for _ in range(mib):
+        hasher.update(piece)
+    connection = http.client.HTTPConnection(registry.host)
+    connection.request("POST", "/v2/bare/blobs/uploads/")
+    answer = connection.getresponse()
+    answer.read()
+    place = answer.headers["Location"].removeprefix(f"http://{registry.host}")
+    began = time.perf_counter()
+    headers = {"Content-Length": str(mib * MIB), "Content-Type": "application/octet-stream"}
+    target = f"{place}&digest=sha256:{hasher.hexdigest()}"
+    connection.request("PUT", target, body=itertools.repeat(piece, mib), headers=headers)
+    answer = connection.getresponse()
+    seconds = time.perf_counter() - began
+    connection.close()
+    if answer.status != http.HTTPStatus.CREATED:
+        raise BenchmarkError(f"the registry refused a bare upload: {answer.status} {answer.reason}")
+    return f"the registry alone takes {seconds:.1f} s for {mib} MiB that are at hand, sent in one request"
 
 
 def _counted(lab: Lab, build: _BigBuild, registry: Registry, run: Callable[[str, str], Cost]) -> Cost:
