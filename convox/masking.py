@@ -168,7 +168,7 @@ _SCRUBS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#\"'<>@]*:[^\s/?#\"'<>]*|[^\s/?#:\"'<>@]{16,})@"),
         rf"\1{MASK}@",
     ),
-    (re.compile(r"(?<![\w:/@.%+-])[\w.%+-]+:[^\s:/@\"'<>]{3,}@(?=[A-Za-z0-9\[])(?!sha(?:256|512):)"), f"{MASK}@"),
+    (re.compile(r"(?<![\w:/@.%+~-])[\w.%+~-]+:[^\s:/@\"'<>]{3,}@(?=[A-Za-z0-9\[])(?!sha(?:256|512):)"), f"{MASK}@"),
     (
         re.compile(
             r"(?i)([?&](?:access_token|token|password|secret|sig|signature|x-amz-(?:signature|credential|security-token))=)"

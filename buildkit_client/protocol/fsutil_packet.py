@@ -38,7 +38,8 @@ END_OF_LISTING = encode_message(b"")  # STAT without a stat: every field has its
 
 def encode_request(file_id: int) -> bytes:
     """Frame a REQ packet."""
-    return _frame(fsutil_pb2.Packet(type=fsutil_pb2.Packet.PACKET_REQ, ID=file_id))
+    packet = b"\x08\x01\x18" + _varint(file_id) if file_id else b"\x08\x01"  # field 1, the type, and field 3, the id
+    return encode_message(packet)
 
 
 def encode_fin() -> bytes:

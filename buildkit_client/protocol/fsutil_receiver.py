@@ -8,15 +8,14 @@ Reference: tonistiigi/fsutil, receive.go.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from buildkit_client.errors import LocalProtocolError, RemoteProtocolError
 from buildkit_client.protocol.fsutil_packet import PacketType, decode_packet, encode_fin, encode_request
 from buildkit_client.protocol.fsutil_stat import ListingValidator, Stat
 
 
-@dataclass(frozen=True, slots=True)
-class EntryListed:
+class EntryListed(NamedTuple):
     """The daemon lists an entry.
 
     Attributes:
@@ -28,13 +27,11 @@ class EntryListed:
     entry: Stat
 
 
-@dataclass(frozen=True, slots=True)
-class ListingEnded:
+class ListingEnded(NamedTuple):
     """Everything is listed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContentReceived:
+class ContentReceived(NamedTuple):
     """A piece of a requested file.
 
     Attributes:
@@ -46,8 +43,7 @@ class ContentReceived:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ContentEnded:
+class ContentEnded(NamedTuple):
     """A requested file is complete.
 
     Attributes:
@@ -57,10 +53,11 @@ class ContentEnded:
     file_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class SenderDone:
+class SenderDone(NamedTuple):
     """The daemon has confirmed the end of the transfer."""
 
+
+_STAT, _DATA, _FIN, _ERR = map(int, (PacketType.STAT, PacketType.DATA, PacketType.FIN, PacketType.ERR))
 
 ReceiverEvent = EntryListed | ListingEnded | ContentReceived | ContentEnded | SenderDone
 
@@ -91,29 +88,30 @@ class FsutilReceiver:
                 transfer ends before we said so, the daemon reports an error, or it is no packet of a sender.
         """
         packet = decode_packet(message)
-        match packet.type:
-            case PacketType.STAT if self._has_ended:
+        kind = packet.type
+        if kind == _DATA:
+            file_id, data = packet.ID, packet.data
+            if file_id not in self._open:
+                raise RemoteProtocolError(f"invalid file request {file_id}", why="its content was not asked for")
+            if data:
+                return ContentReceived(file_id, data)
+            self._open.remove(file_id)
+            return ContentEnded(file_id)
+        if kind == _STAT:
+            if self._has_ended:
                 raise RemoteProtocolError("the daemon listed an entry after the end of its listing")
-            case PacketType.STAT if not packet.HasField("stat"):
-                self._has_ended = True
-                return ListingEnded()
-            case PacketType.STAT:
+            if packet.HasField("stat"):
                 return self._list(Stat.from_proto(packet.stat))
-            case PacketType.DATA:
-                if packet.ID not in self._open:
-                    raise RemoteProtocolError(f"invalid file request {packet.ID}", why="its content was not asked for")
-                if packet.data:
-                    return ContentReceived(packet.ID, packet.data)
-                self._open.remove(packet.ID)
-                return ContentEnded(packet.ID)
-            case PacketType.FIN:
-                if not self._is_finished:
-                    raise RemoteProtocolError("the daemon ended a file transfer before it was complete")
-                return SenderDone()
-            case PacketType.ERR:
-                text = packet.data.decode("utf-8", "backslashreplace")
-                raise RemoteProtocolError(f"error from sender: {text}", why="the daemon stopped the file transfer")
-        raise RemoteProtocolError(f"the daemon sent a {PacketType(packet.type).name} packet while it was sending files")
+            self._has_ended = True
+            return ListingEnded()
+        if kind == _FIN:
+            if not self._is_finished:
+                raise RemoteProtocolError("the daemon ended a file transfer before it was complete")
+            return SenderDone()
+        if kind == _ERR:
+            text = packet.data.decode("utf-8", "backslashreplace")
+            raise RemoteProtocolError(f"error from sender: {text}", why="the daemon stopped the file transfer")
+        raise RemoteProtocolError(f"the daemon sent a {PacketType(kind).name} packet while it was sending files")
 
     def request(self, file_id: int) -> bytes:
         """Ask for a file's content.

@@ -42,6 +42,7 @@ _TYPE_BITS = {
     stat.S_IFIFO: MODE_NAMED_PIPE,
     stat.S_IFSOCK: 0,  # the sender clears Go's socket bit, so a socket travels as a file without content
 }
+_UNCLEAN_NAMES = frozenset((b"", b".", b".."))
 _NO_XATTRS: Mapping[str, bytes] = {}
 
 
@@ -224,7 +225,7 @@ def check_wire_path(path: bytes) -> None:
         problem = "absolute path"
     elif path == b".." or path.startswith(b"../"):
         problem = "escape check"
-    elif b"\0" in path or any(name in (b"", b".", b"..") for name in path.split(b"/")):
+    elif b"\0" in path or not _UNCLEAN_NAMES.isdisjoint(path.split(b"/")):
         problem = "unclean path"
     else:
         return

@@ -15,18 +15,19 @@ from buildkit_client.errors import RemoteProtocolError
 MAX_MESSAGE_BYTES = 16 << 20
 """The largest message BuildKit sends or takes (16 MiB)."""
 
-_PREFIX = struct.Struct(">BI")
-PREFIX_BYTES = _PREFIX.size
+PREFIX = struct.Struct(">BI")
+"""Flag and length."""
+PREFIX_BYTES = PREFIX.size
 
 
 def message_prefix(size_bytes: int) -> bytes:
     """Return the five bytes that stand before an uncompressed message of that size."""
-    return _PREFIX.pack(0, size_bytes)
+    return PREFIX.pack(0, size_bytes)
 
 
 def encode_message(message: bytes) -> bytes:
     """Return a message with its five-byte prefix."""
-    return _PREFIX.pack(0, len(message)) + message
+    return PREFIX.pack(0, len(message)) + message
 
 
 class MessageDecoder:
@@ -66,7 +67,7 @@ class MessageDecoder:
         position, end = 0, len(data)
         self._wanted = PREFIX_BYTES
         while end - position >= PREFIX_BYTES:
-            flag, size = _PREFIX.unpack_from(data, position)
+            flag, size = PREFIX.unpack_from(data, position)
             if flag:
                 raise RemoteProtocolError(f"the peer sent a gRPC message with flag {flag}; no compression was offered")
             if size > self._max:

@@ -25,7 +25,7 @@ from hpack import Decoder
 from hpack.exceptions import HPACKError
 
 from buildkit_client.errors import LocalProtocolError, RemoteProtocolError
-from buildkit_client.protocol.grpc_framing import MAX_MESSAGE_BYTES, MessageDecoder
+from buildkit_client.protocol.grpc_framing import MAX_MESSAGE_BYTES, PREFIX, PREFIX_BYTES, MessageDecoder
 from buildkit_client.protocol.grpc_status import StatusCode
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ MAX_WINDOW = (1 << 31) - 1
 
 OUR_STREAM_WINDOW = 4 << 20
 OUR_CONNECTION_WINDOW = 64 << 20
+_ACKNOWLEDGED_BYTES = OUR_STREAM_WINDOW // 4  # as many at once
 OUR_MAX_STREAMS = 1000
 OUR_HEADER_LIST_BYTES = 16 << 20  # exclude patterns travel as headers; long ignore files need room
 
@@ -174,7 +175,10 @@ class GrpcServerConnection:
         buffer = self._buffer + data if self._buffer else data
         events: list[Event] = []
         position, end = 0, len(buffer)
-        unpack = _FRAME.unpack_from
+        unpack, unpack_prefix = _FRAME.unpack_from, PREFIX.unpack_from
+        streams = self._streams
+        run_id = received = 0  # the call that the last event's messages are of, and how many bytes took the short way
+        run: list[bytes] = []
         while end - position >= 9:
             high, low, kind, flags, stream_id = unpack(buffer, position)
             length = high << 16 | low
@@ -186,8 +190,24 @@ class GrpcServerConnection:
             if end - start < length:
                 break
             position = start + length
-            payload = buffer[start:position]
             stream_id &= MAX_WINDOW
+            if kind == _DATA and not flags and length >= PREFIX_BYTES and self._block is None:
+                # Most frames are one whole small message: a short way for these.
+                compressed, size = unpack_prefix(buffer, start)
+                is_whole = size == length - PREFIX_BYTES and not compressed and size <= self._max_message
+                stream = streams.get(stream_id) if is_whole else None
+                if stream is not None and not stream.half_closed and not stream.decoder.is_mid_message:
+                    if stream_id != run_id:
+                        run_id, run = stream_id, []
+                        events.append(MessagesReceived(stream_id, run))
+                    run.append(buffer[start + PREFIX_BYTES : position])
+                    received += length
+                    stream.unacknowledged += PREFIX_BYTES
+                    if stream.unacknowledged >= _ACKNOWLEDGED_BYTES:
+                        self._acknowledge(stream_id, stream, 0)
+                    continue
+            run_id = 0
+            payload = buffer[start:position]
             if self._block is not None and kind != _CONTINUATION:
                 raise RemoteProtocolError("the daemon sent another frame in the middle of a header block")
             if kind == _DATA:
@@ -212,6 +232,8 @@ class GrpcServerConnection:
                 raise RemoteProtocolError("the daemon sent PUSH_PROMISE, which a client never may")
             # PRIORITY and frames of unknown types carry nothing for us (RFC 9113, 4.1)
         self._buffer = buffer[position:]
+        if received:
+            self._received(received)
         return events
 
     def _check_preface(self, data: bytes) -> bytes:
@@ -225,13 +247,16 @@ class GrpcServerConnection:
         self._preface_left = expected[len(got) :]
         return data[len(got) :]
 
-    def _on_data(self, stream_id: int, flags: int, payload: bytes, events: list[Event]) -> None:
-        size = len(payload)
-        # The connection's window is opened again at once: what bounds memory is each call's own window.
+    def _received(self, size: int) -> None:
+        """Open the connection's window again at once: what bounds memory is each call's own window."""
         self._received_unacknowledged += size
         if self._received_unacknowledged >= OUR_CONNECTION_WINDOW // 4:
             self._control.append(_frame(_WINDOW, 0, 0, _U32.pack(self._received_unacknowledged)))
             self._received_unacknowledged = 0
+
+    def _on_data(self, stream_id: int, flags: int, payload: bytes, events: list[Event]) -> None:
+        size = len(payload)
+        self._received(size)
         stream = self._streams.get(stream_id)
         if stream is None:
             self._check_known(stream_id)
@@ -354,7 +379,7 @@ class GrpcServerConnection:
 
     def _acknowledge(self, stream_id: int, stream: _Stream, size_bytes: int) -> None:
         stream.unacknowledged += size_bytes
-        if stream.unacknowledged >= OUR_STREAM_WINDOW // 4:
+        if stream.unacknowledged >= _ACKNOWLEDGED_BYTES:
             if not stream.half_closed:
                 self._control.append(_frame(_WINDOW, 0, stream_id, _U32.pack(stream.unacknowledged)))
             stream.unacknowledged = 0

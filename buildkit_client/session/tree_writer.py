@@ -71,7 +71,7 @@ class PartFile:
         Raises:
             OSError: Something in its place cannot be replaced.
         """
-        _set_metadata(self._descriptor, self.entry)
+        self._writer.set_metadata(self._descriptor, self.entry)
         os.close(self._descriptor)
         self._descriptor = -1
         self._writer.put_in_place(self._temporary, self.entry.path)
@@ -95,6 +95,7 @@ class TreeWriter:
 
     def __init__(self, beneath: Beneath, *, delete: bool = False) -> None:
         self.beneath = beneath
+        self._owner = os.geteuid(), os.getegid()
         self._listed: dict[bytes, set[bytes]] | None = {b"": set()} if delete else None
         self._links: list[Stat] = []
         self._directories: list[tuple[Stat, bool]] = []
@@ -147,7 +148,7 @@ class TreeWriter:
             directory_fd, name = self.beneath.split(entry.path)
             descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=directory_fd)
             try:
-                _set_metadata(descriptor, entry)
+                self.set_metadata(descriptor, entry)
             except PermissionError:
                 if not was_there:
                     raise
@@ -173,6 +174,20 @@ class TreeWriter:
                 os.unlink(temporary, dir_fd=directory_fd)
             raise
 
+    def set_metadata(self, descriptor: int, entry: Stat) -> None:
+        """Set owner, attributes, permissions and times of an open file or directory.
+
+        Raises:
+            OSError: One of these cannot be set.
+        """
+        os.fchown(descriptor, *self._owner)
+        if entry.xattrs and sys.platform == "linux":
+            for name, value in entry.xattrs.items():
+                with suppress(OSError):  # many need rights or file systems that we do not have
+                    os.setxattr(descriptor, name, value)
+        os.fchmod(descriptor, unix_permissions(entry.mode))
+        os.utime(descriptor, ns=(entry.mod_time_ns, entry.mod_time_ns))
+
     def _make_directory(self, entry: Stat) -> None:
         directory_fd, name = self.beneath.split(entry.path)
         was_there = False
@@ -184,7 +199,7 @@ class TreeWriter:
             was_there = stat.S_ISDIR(there.st_mode)
             if not was_there:
                 os.unlink(name, dir_fd=directory_fd)
-            elif there.st_mode & 0o700 != 0o700 and there.st_uid == os.geteuid():
+            elif there.st_mode & 0o700 != 0o700 and there.st_uid == self._owner[0]:
                 _make_usable(name, directory_fd)
         if not was_there:
             with suppress(FileExistsError):  # another stream of the same export made it just now
@@ -194,7 +209,7 @@ class TreeWriter:
     def _make_symlink(self, entry: Stat) -> None:
         directory_fd, _ = self.beneath.split(entry.path)
         temporary, _ = _make_temporary(lambda name: os.symlink(entry.linkname, name, dir_fd=directory_fd))
-        os.chown(temporary, os.geteuid(), os.getegid(), dir_fd=directory_fd, follow_symlinks=False)
+        os.chown(temporary, *self._owner, dir_fd=directory_fd, follow_symlinks=False)
         times = (entry.mod_time_ns, entry.mod_time_ns)
         os.utime(temporary, ns=times, dir_fd=directory_fd, follow_symlinks=False)
         self.put_in_place(temporary, entry.path)
@@ -206,7 +221,7 @@ class TreeWriter:
         device = os.makedev(entry.devmajor, entry.devminor)
         directory_fd, _ = self.beneath.split(entry.path)
         temporary, _ = _make_temporary(lambda name: os.mknod(name, kind | 0o600, device, dir_fd=directory_fd))
-        os.chown(temporary, os.geteuid(), os.getegid(), dir_fd=directory_fd, follow_symlinks=False)
+        os.chown(temporary, *self._owner, dir_fd=directory_fd, follow_symlinks=False)
         os.chmod(temporary, unix_permissions(entry.mode), dir_fd=directory_fd)
         os.utime(temporary, ns=(entry.mod_time_ns, entry.mod_time_ns), dir_fd=directory_fd)
         self.put_in_place(temporary, entry.path)
@@ -237,17 +252,6 @@ class TreeWriter:
                     os.unlink(entry.name, dir_fd=descriptor)
         finally:
             os.close(descriptor)
-
-
-def _set_metadata(descriptor: int, entry: Stat) -> None:
-    """Set owner, attributes, permissions and times of an open file or directory."""
-    os.fchown(descriptor, os.geteuid(), os.getegid())
-    if sys.platform == "linux":
-        for name, value in entry.xattrs.items():
-            with suppress(OSError):  # many need rights or file systems that we do not have
-                os.setxattr(descriptor, name, value)
-    os.fchmod(descriptor, unix_permissions(entry.mode))
-    os.utime(descriptor, ns=(entry.mod_time_ns, entry.mod_time_ns))
 
 
 def _make_usable(name: bytes, directory_fd: int) -> None:

@@ -103,6 +103,7 @@ def test_bytes_that_are_no_text_come_through() -> None:
         ("ssh://git@github.com/org/repo", "ssh://git@github.com/org/repo"),
         ("git@github.com:org/repo.git", "git@github.com:org/repo.git"),
         ("pull user:hunter2@registry.example.com/x", "pull ***@registry.example.com/x"),
+        ("pull ~:hunter2@registry.example.com/x", "pull ***@registry.example.com/x"),
         ("nginx:1.25@sha256:0123", "nginx:1.25@sha256:0123"),
         ("localhost:5000/app:web@sha256:0123", "localhost:5000/app:web@sha256:0123"),
         ("http://host:80/a@b", "http://host:80/a@b"),
