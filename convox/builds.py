@@ -22,6 +22,7 @@ from convox.build_jobs import ImageJob, solve_all
 from convox.build_log import LogTee
 from convox.builder import is_new
 from convox.errors import BuildError, ConvoxError
+from convox.interrupts import uninterrupted
 from convox.masking import secret_values
 from convox.models import Build, BuildStatus, Release, new_build_id, now
 from convox.source import describe_source
@@ -211,8 +212,11 @@ def run_build(request: BuildRequest, site: BuildSite, reporter: Reporter) -> tup
         repository=site.images.repository,
         started=now(),
     )
-    build = add_build(site.store, build)
+    is_added = False
     try:
+        with uninterrupted():  # once there is a record, somebody has to end it
+            build = add_build(site.store, build)
+            is_added = True
         with LogWriter(site.store.logs_dir, build.app, build.id) as writer:
             log = LogTee(reporter.write, writer.write, site.secrets)
             try:
@@ -221,7 +225,8 @@ def run_build(request: BuildRequest, site: BuildSite, reporter: Reporter) -> tup
                 log.end(f"ERROR: {_failure(exc, site.secrets)}")
                 raise
     except BaseException as exc:
-        _end_failed(site, build, exc)
+        if is_added:
+            _end_failed(site, build, exc)
         if isinstance(exc, BuildError):
             exc.hint = f"{exc.hint}\n{request.log_command(build.id)}".lstrip("\n")
         raise

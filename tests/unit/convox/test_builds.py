@@ -24,9 +24,10 @@ from convox.build_flags import CacheFlag
 from convox.builds import BuildRequest, BuildSite, run_build
 from convox.errors import BuildError, ConvoxError, ManifestError, StoreError, UsageError
 from convox.images import LayoutImages
-from convox.models import BuildStatus, Release, now
+from convox.interrupts import interrupt
+from convox.models import Build, BuildStatus, Release, now
 from convox.plan import PlannedImage
-from convox.store import Store, open_store, sqlite_url
+from convox.store import IdTakenError, Store, open_store, sqlite_url
 from tests.support.threads import no_thread_stays
 
 TWO = "services:\n  web:\n    build: web\n  api:\n    build: api\n"
@@ -484,6 +485,26 @@ class TestFailure:
 
 
 class TestInterrupt:
+    def test_a_record_that_was_just_added_is_ended(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        create = rig.store.create_build
+
+        def create_and_interrupt(build: Build) -> None:
+            create(build)
+            interrupt()
+
+        monkeypatch.setattr(rig.store, "create_build", create_and_interrupt)
+        rig.fails(KeyboardInterrupt)
+        assert rig.record.status is BuildStatus.FAILED
+        assert rig.record.reason == "cancelled"
+
+    def test_a_record_that_was_not_added_is_not_touched(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        rig.run()
+        taken = rig.record
+        monkeypatch.setattr("convox.builds.new_build_id", lambda: taken.id)
+        monkeypatch.setattr("convox.store.new_records.new_build_id", lambda: taken.id)
+        rig.fails(IdTakenError)
+        assert rig.record == taken
+
     @pytest.mark.parametrize("slow", [False, True], ids=["prompt", "slow"])
     def test_builds_are_cancelled(self, rig: Rig, slow: bool) -> None:
         main = threading.get_ident()
