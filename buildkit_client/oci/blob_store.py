@@ -343,6 +343,7 @@ class BlobWriter:
         self._expected_size = size_bytes
         self._algorithm = "sha256" if expected is None else expected.algorithm
         self._hasher: Hash = new_hash(self._algorithm)
+        self._unhashed = b""  # written, and not in the digest yet
         self.size_bytes = 0
         self._file: BinaryIO | None = None
         self._lock = -1  # of a file that may be resumed; held until that has its name
@@ -378,6 +379,7 @@ class BlobWriter:
     @property
     def digest(self) -> Digest:
         """Digest of the bytes written so far."""
+        self.catch_up()
         return Digest.from_hash(self._hasher)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -388,12 +390,39 @@ class BlobWriter:
             DigestMismatchError: They are more than the expected size.
         """
         file = self._open_file()
-        if self._expected_size is not None and self.size_bytes + len(data) > self._expected_size:
-            self._refuse_size(self.size_bytes + len(data), self._expected_size)
+        self._check_room(len(data))
         with os_errors_as_layout_errors(f"cannot write to {self._store.path}"):
             file.write(data)
+        self.catch_up()
         self._hasher.update(data)
         self.size_bytes += len(data)
+
+    def append(self, data: bytes) -> None:
+        """Append bytes as :meth:`write` does, but leave their digest for :meth:`catch_up`.
+
+        Who sends them can be told in between that they are written, and goes on meanwhile.
+
+        Raises:
+            LayoutError: As :meth:`write`.
+            DigestMismatchError: As :meth:`write`.
+        """
+        file = self._open_file()
+        self._check_room(len(data))
+        with os_errors_as_layout_errors(f"cannot write to {self._store.path}"):
+            file.write(data)
+        self.catch_up()
+        self._unhashed = data
+        self.size_bytes += len(data)
+
+    def catch_up(self) -> None:
+        """Compute the digest of what was appended."""
+        data, self._unhashed = self._unhashed, b""
+        if data:
+            self._hasher.update(data)
+
+    def _check_room(self, more_bytes: int) -> None:
+        if self._expected_size is not None and self.size_bytes + more_bytes > self._expected_size:
+            self._refuse_size(self.size_bytes + more_bytes, self._expected_size)
 
     def truncate(self) -> None:
         """Drop what was written and start from the beginning.
@@ -406,6 +435,7 @@ class BlobWriter:
             file.seek(0)
             file.truncate()
         self._hasher = new_hash(self._algorithm)
+        self._unhashed = b""
         self.size_bytes = 0
 
     def seal(self) -> Digest:

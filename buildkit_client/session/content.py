@@ -240,7 +240,11 @@ def _serve_write(
     write: _Write,
     request: content_pb2.WriteContentRequest | None,
 ) -> None:
-    """Answer each request of a write with one response until the commit or the half-close."""
+    """Answer each request of a write with one response until the commit or the half-close.
+
+    The daemon sends its next piece when it has the answer. So that comes before the digest of a piece is computed, and
+    without it: nobody needs one before the commit.
+    """
     while request is not None:
         if request.total > 0:
             write.total = request.total
@@ -260,8 +264,6 @@ def _serve_write(
                 response.digest = writer.commit(
                     Digest(write.expected) if write.expected else None, write.total if write.total > 0 else None
                 )
-            else:
-                response.digest = writer.digest
         else:
             raise RpcError(StatusCode.INVALID_ARGUMENT, f"unknown write action {request.action}")
         response.offset = write.offset = writer.size_bytes
@@ -269,6 +271,7 @@ def _serve_write(
         _send(call, response)
         if is_commit:
             return
+        writer.catch_up()
         request = _request(call, content_pb2.WriteContentRequest())
 
 
@@ -280,7 +283,7 @@ def _append(writer: BlobWriter, request: content_pb2.WriteContentRequest) -> Non
     if request.offset == 0 and writer.size_bytes > 0:
         writer.truncate()
     if request.data:
-        writer.write(request.data)
+        writer.append(request.data)
 
 
 def _refuse_existing(store: ContentStore, digest: Digest, total: int) -> None:

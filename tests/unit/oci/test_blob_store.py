@@ -291,3 +291,26 @@ def test_a_leftover_that_cannot_be_deleted_does_not_keep_the_others(store: BlobS
         _age(path, 2 * LEFTOVER_AGE_S)
     assert store.remove_leftovers() == 3
     assert _temporary_files(store) == ["folder.part"]
+
+
+def test_what_was_appended_is_in_the_digest_whoever_asks_next(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    with store.begin_blob() as writer:
+        writer.append(b"dropped")
+        writer.truncate()
+        writer.append(b"one ")
+        writer.append(b"two ")
+        writer.write(b"three ")
+        writer.append(b"four ")
+        assert writer.digest == Digest.of(b"one two three four ")
+        writer.append(b"five")
+        assert writer.size_bytes == 23
+        assert writer.commit() == Digest.of(b"one two three four five")
+    assert b"".join(store.read_blob(Digest.of(b"one two three four five"))) == b"one two three four five"
+
+
+def test_appending_more_than_was_announced_is_refused(tmp_path: Path) -> None:
+    with BlobStore(tmp_path).begin_blob(Digest.of(b"abc"), 3) as writer:
+        writer.append(b"abc")
+        with pytest.raises(DigestMismatchError):
+            writer.append(b"d")
