@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import grpc
 import pytest
@@ -237,3 +238,19 @@ def test_the_core_needs_no_threads_of_grpcs_python_part(server, channel, kind, t
     assert len(ours() - before) == threads
     call.half_close()
     assert list(messages) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reader_that_gives_up_holds_up_nobody(tmp_path, server, kind):
+    channel = grpc.insecure_channel(f"unix:{tmp_path}/s")
+    server.talk = lambda requests, context: chain([b"garbage"], requests)
+    call = kind(channel, PATH, (), nothing)
+    messages = iter(call)
+    assert next(messages) == b"garbage"
+    messages.close()
+    call.cancel()
+    closing = threading.Thread(target=channel.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    assert server.ended.wait(5)
