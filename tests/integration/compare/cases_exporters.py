@@ -11,12 +11,15 @@ from tests.support.tree import Fifo, File, Folder, HardLink, Symlink, Tree
 AREA = "exporters"
 
 _TIMES: Tree = {
-    "Dockerfile": b"FROM scratch\nCOPY . /\n",
+    # The last line makes the content new in each case and run: the daemon must not take another result, with its times.
+    "Dockerfile": b"FROM scratch\nCOPY . /\n# {case}\n",
     "new": File(b"n", mode=0o4755, mtime_ns=1_600_000_000_123_456_789),
     "old": File(b"o", mode=0o444, mtime_ns=-1_000_000_001),
     "far": File(b"f", mode=0o600, mtime_ns=4_102_444_800_000_000_007),
-    "folder": Folder(),  # with a time of its own, not that of the making
-    "folder/inner": File(b"i", mode=0o1777),
+    # With a time of its own, not that of the making. It is empty, and no other case has one of that name: the daemon
+    # keeps its copy of buildctl's folders from case to case, and sets no time where only files in a folder change.
+    "empty folder": Folder(),
+    "inner": File(b"i", mode=0o1777),
     "pipe": Fifo(),
     "second name": HardLink(b"new"),
     "loop": Symlink(b"loop"),
