@@ -1,10 +1,11 @@
 """The ``Control.Session`` call: bytes both ways at once, for as long as builds run.
 
-gRPC's Python face serves such a call with three threads: one takes events from gRPC's core, one waits for what is to be
-sent, and ours reads; each message passes through a lock and a condition between them, some 100 µs. A context of
-50,000 small files is thousands of messages, a cache of 1 GiB 33,000. So the call is made of the parts that face is made of: our
-reader takes the core's events itself, and whoever has something to send hands it to the core. These parts are not
-gRPC's public names. A release that has other ones is served through the public call, with the same result.
+gRPC's Python face serves such a call with three threads: one takes events from gRPC's core, one waits for what is to
+be sent, and ours reads; each message passes through a lock and a condition between them, some 100 µs. A context of
+50,000 small files is thousands of messages, a cache of 1 GiB 33,000. So the call is made of the parts that face is
+made of: our reader takes the core's events itself, and whoever has something to send hands it to the core. These
+parts are not gRPC's public names. A release that has other ones is served through the public call, with the same
+result.
 
 Reference: grpcio, grpc/_channel.py, _SingleThreadedRendezvous (which does so for calls with one request).
 """
